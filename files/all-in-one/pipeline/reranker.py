@@ -1,0 +1,101 @@
+"""How well each candidate answers a query."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import Engine
+from pipeline.errors import ModelError
+from pipeline.fallback import overlap_scores
+from pipeline.manifest import ModelFolder, read_folder
+from pipeline.tokens import TextTokenizer
+
+
+class Reranker:
+    """A cross-encoder from an ONNX folder; a score is the sigmoid of its logit.
+
+    Without arguments RERANK_ONNX_PATH (a file) or RERANK_ONNX_DIR says where the model is. Only RERANK_FALLBACK=overlap
+    allows word overlap in its place; `degraded` then says why, otherwise it is None.
+    """
+
+    def __init__(self, onnx_dir: str | Path | None = None, *, threads: int | None = None) -> None:
+        self.degraded: str | None = None
+        self.folder: ModelFolder | None = None
+        self.release_id = ""
+        try:
+            self.folder = read_folder(onnx_dir or _configured_path(), "reranker", os.environ.get("RERANK_MODEL", ""))
+            self._load(self.folder, threads)
+        except ModelError as error:
+            if os.environ.get("RERANK_FALLBACK") != "overlap":
+                raise
+            self.folder = None
+            self.degraded = f"Scores are word overlap, as RERANK_FALLBACK asks: {error}"
+
+    def _load(self, folder: ModelFolder, threads: int | None) -> None:
+        self._tokens = TextTokenizer(folder.tokenizer_file, folder.max_length)
+        self.engine = Engine(folder.file, output=folder.output, threads=threads)
+        self.release_id = folder.release_id
+        self._logit(self._tokens.query(""), "")
+
+    def rerank(self, query: str, candidates: Sequence[str]) -> list[dict[str, Any]]:
+        """[{"idx": position in `candidates`, "score": 0..1}], best first; equal scores keep the caller's order."""
+        scores = self.score(query, candidates)
+        order = sorted(range(len(scores)), key=lambda i: -(scores[i] or 0.0))
+        return [{"idx": index, "score": scores[index]} for index in order]
+
+    def score(self, query: str, candidates: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
+        """Scores in the order of `candidates`. Pairs not begun at `deadline` (time.monotonic() seconds) get None."""
+        logits = self.logits(query, candidates, deadline=deadline)
+        return [None if logit is None else _sigmoid(logit) for logit in logits]
+
+    def logits(self, query: str, candidates: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
+        """As `score`, before the sigmoid."""
+        if isinstance(candidates, str):
+            raise TypeError("candidates is a list of texts; wrap a single text in a list.")
+        if self.folder is None:
+            return [_logit_of(score) for score in overlap_scores(query, candidates)]
+        encoded_query = self._tokens.query(query)
+        logits: list[float | None] = [None] * len(candidates)
+
+        def judge(index: int) -> None:
+            if deadline is None or time.monotonic() < deadline:
+                logits[index] = self._logit(encoded_query, candidates[index])
+
+        self.engine.each(judge, range(len(candidates)))
+        return logits
+
+    def _logit(self, query: Any, document: str) -> float:
+        assert self.folder is not None
+        sequence = self._tokens.pair(query, document)
+        output = self.engine.run(sequence.ids, sequence.type_ids).reshape(-1)
+        if output.size != 1:
+            raise ModelError(
+                f"{self.folder.file}: gives {output.size} values per pair where a reranker gives 1 logit. "
+                "Export it for text classification, from a model with one label."
+            )
+        logit = float(output[0])
+        if not math.isfinite(logit):
+            raise ModelError(f"{self.folder.file}: gave a logit that is not finite. Build the model again.")
+        return logit
+
+
+def _sigmoid(logit: float) -> float:
+    """In float64, outside the graph: a low-precision sigmoid makes ties of confident scores."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    return math.exp(logit) / (1.0 + math.exp(logit))
+
+
+def _logit_of(score: float) -> float:
+    score = min(max(score, 1e-9), 1.0 - 1e-9)
+    return math.log(score / (1.0 - score))
+
+
+def _configured_path() -> str:
+    path = os.environ.get("RERANK_ONNX_PATH") or os.environ.get("RERANK_ONNX_DIR")
+    if not path:
+        raise ModelError("No reranker is configured: set RERANK_ONNX_DIR (a folder) or RERANK_ONNX_PATH (a file).")
+    return path
