@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 DOCUMENTATION = """
@@ -17,6 +18,27 @@ description:
 extends_documentation_fragment:
   - default_callback
 """
+
+# What only steers the play is no news to a person.
+SILENT_ACTIONS = {
+    *C._ACTION_SET_FACT,
+    *C._ACTION_META,
+    *C._ACTION_DEBUG,
+    *C._ACTION_ALL_INCLUDES,
+    *C._ACTION_INCLUDE_ROLE,
+    "ansible.builtin.fail",
+    "ansible.builtin.validate_argument_spec",
+}
+
+
+def failure_lines(result: dict) -> list[str]:
+    """What a failed task has to say, for people: its message, then what the command wrote."""
+    message = result.get("msg", "")
+    lines = [str(line) for line in message] if isinstance(message, list) else [str(message)]
+    for stream in ("stderr_lines", "stdout_lines"):
+        if result.get("rc") and result.get(stream):
+            return lines + result[stream][-40:]
+    return lines
 
 
 class CallbackModule(DefaultCallback):
@@ -53,8 +75,34 @@ class CallbackModule(DefaultCallback):
             return
         # At the start, not with the first result: a person sees what is running now.
         self._last_task_banner = task._uuid
-        if "Validating arguments against arg spec" not in task.get_name():
+        if task.action not in SILENT_ACTIONS:
             self._display.display(f"{self._clock()}   {task.get_name().strip()}")
+
+    def v2_runner_on_ok(self, result) -> None:
+        if self._display.verbosity or result.task.action not in C._ACTION_DEBUG:
+            super().v2_runner_on_ok(result)
+            return
+        message = result.result.get("msg", "")
+        for line in message if isinstance(message, list) else [message]:
+            self._display.display(f"         {line}", color=C.COLOR_CHANGED if result.result.get("changed") else None)
+
+    def v2_runner_on_failed(self, result, ignore_errors=False) -> None:
+        if self._display.verbosity or ignore_errors:
+            if self._display.verbosity:
+                super().v2_runner_on_failed(result, ignore_errors)
+            return
+        failed = [r for r in result.result.get("results", []) if r.get("failed")] or [result.result]
+        self._display.display(f"{self._clock()}   FAILED on {self.host_label(result)}: {result.task.get_name().strip()}", color=C.COLOR_ERROR)
+        for line in [line for one in failed for line in failure_lines(one)]:
+            self._display.display(f"         {line}", color=C.COLOR_ERROR)
+
+    def v2_runner_item_on_failed(self, result) -> None:
+        if self._display.verbosity:
+            super().v2_runner_item_on_failed(result)
+
+    def v2_runner_on_unreachable(self, result) -> None:
+        if self._display.verbosity or not result.task.ignore_unreachable:
+            super().v2_runner_on_unreachable(result)
 
     def v2_playbook_on_handler_task_start(self, task) -> None:
         self.v2_playbook_on_task_start(task, False)

@@ -1,0 +1,42 @@
+"""Digests and atomic writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def digest(root: Path, parts: Iterable[str]) -> str:
+    """First 12 hex digits of the SHA-256 over names, executable bits and content of `parts` (files or folders) below `root`."""
+    sha = hashlib.sha256()
+    for part in sorted(parts):
+        path = root / part
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        for file in files:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            sha.update(f"{file.relative_to(root)} {os.access(file, os.X_OK)} {content}\n".encode())
+    return sha.hexdigest()[:12]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` in one step: a reader, or a run after a power cut, sees the old text or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def link_atomically(link: Path, target: str) -> bool:
+    """Let `link` point to `target`, in one step; return whether it did not before."""
+    if link.is_symlink() and os.readlink(link) == target:
+        return False
+    partial = link.with_name(f".{link.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+    return True

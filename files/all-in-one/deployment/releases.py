@@ -1,0 +1,100 @@
+"""Immutable deployments below ROOT/releases, the link to the current one, and the mark of the last verified one.
+
+A deployment is the payload with its `.env` and `docker-compose.yml`; its name is the digest of all three. The
+mark in STATE/verified decides whether there is anything to do: a play killed at any moment leaves it on the old
+digest, and the next run finishes the work, whatever the run's own "changed" says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from deployment.files import digest, link_atomically, write_atomically
+
+WANTED = (".env", "docker-compose.yml")
+
+
+class DeploymentError(Exception):
+    """What cannot be deployed, and what to do about it."""
+
+
+def identify(payload: Path, wanted: Path) -> str:
+    """Digest of a deployment: payload (its folder is named by its digest), `.env` and `docker-compose.yml` in `wanted`."""
+    for name in WANTED:
+        if not (wanted / name).is_file():
+            raise DeploymentError(f"{wanted / name} is missing: run the playbook again, it is written before this step")
+    return hashlib.sha256(f"{payload.name} {digest(wanted, WANTED)}".encode()).hexdigest()[:12]
+
+
+def assemble(root: Path, payload: Path, wanted: Path) -> tuple[str, bool]:
+    """Make ROOT/releases/DIGEST from payload and templates; return the digest and whether it is new.
+
+    The folder appears complete or not at all, by a rename on one file system.
+    """
+    name = identify(payload, wanted)
+    release = root / "releases" / name
+    if release.exists():
+        return name, False
+    partial = root / "releases" / f".{name}.partial"
+    if partial.exists():
+        shutil.rmtree(partial)
+    shutil.copytree(payload, partial)
+    for file in WANTED:
+        shutil.copy2(wanted / file, partial / file)
+    (partial / ".env").chmod(0o600)
+    partial.rename(release)
+    return name, True
+
+
+def current(root: Path) -> str | None:
+    """Digest of the deployment that `current` links to."""
+    link = root / "current"
+    return Path(os.readlink(link)).name if link.is_symlink() else None
+
+
+def verified(state: Path) -> str | None:
+    """Digest of the deployment that passed verification last."""
+    mark = state / "verified"
+    return mark.read_text().strip() if mark.exists() else None
+
+
+def accept(root: Path, state: Path, name: str) -> bool:
+    """Make `name` the current deployment and mark it verified, with an audit line; return whether that changed anything."""
+    if not (root / "releases" / name).is_dir():
+        raise DeploymentError(f"{root / 'releases' / name} is not a deployment: run the playbook that makes it")
+    changed = link_atomically(root / "current", f"releases/{name}")
+    if verified(state) != name:
+        write_atomically(state / "verified", name + "\n")
+        changed = True
+    if changed:
+        audit(state, f"deployment {name} verified and current")
+    return changed
+
+
+def begin(state: Path, name: str) -> bool:
+    """Note that the running containers are about to become `name`: until it is accepted, nothing is verified."""
+    if verified(state) == name:
+        return False
+    (state / "verified").unlink(missing_ok=True)
+    audit(state, f"deployment {name} started")
+    return True
+
+
+def prune(folder: Path, keep: int, protected: str | None) -> list[str]:
+    """Remove all but the newest `keep` folders of `folder`, never the protected one; return what went."""
+    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    removable = [path for path in entries[: max(0, len(entries) - keep)] if path.name != protected]
+    for path in removable:
+        shutil.rmtree(path)
+    return [path.name for path in removable]
+
+
+def audit(state: Path, event: str) -> None:
+    """Append one line to STATE/audit.log: UTC time and event."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "audit.log").open("a") as log:
+        log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {event}\n")
