@@ -1,0 +1,53 @@
+# Two commands: `make demo` (a box on a VM of this machine, ending with answers) and `make test` (gates, unit tests, the
+# default scenario). Both need only a Debian 12 or 13 machine, root, git, make and Python.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+PAYLOAD := files/all-in-one
+
+.PHONY: help demo demo-down eval test test-all test-rest gates unit lock
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## A semantic-search box on a VM of this machine, with a sample corpus and answers
+	@demo/run.sh
+
+demo-down: ## Remove the demo's VM and everything in it
+	@test ! -x .venv/bin/ansible-playbook || ansible-playbook --inventory inventory/demo playbooks/vm_destroy.yml
+
+eval: ## recall@5, MRR@10 and nDCG@10 of the demo box on the held-out queries
+	@.venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key
+
+test: ## Quality gates, unit tests and the default scenario on a fresh VM
+	@./bootstrap.sh shellcheck openssl
+	@$(MAKE) --no-print-directory gates
+	@molecule/run.sh default
+	@$(MAKE) --no-print-directory unit
+
+test-all: test test-rest ## The same, then every other scenario and the faults
+
+test-rest: # what `make test` leaves out
+	@./bootstrap.sh shellcheck openssl
+	@molecule/run.sh preflight docker stack
+
+gates: # linters and types
+	@yamllint --strict .
+	@ansible-lint --offline --profile production
+	@ruff check . && ruff format --check .
+	@mypy
+	@git ls-files '*.sh' | xargs shellcheck
+
+unit: .venv-tests/.stamp # unit tests of controller and payload
+	@python -m pytest tests demo/tests
+	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest tests
+
+.venv-tests/.stamp: $(PAYLOAD)/tests/requirements.txt requirements.txt
+	@rm -rf .venv-tests && .venv/bin/python -m venv .venv-tests
+	@.venv-tests/bin/pip install --quiet --no-compile --require-hashes -r $(PAYLOAD)/tests/requirements.txt 2> .cache/pip-tests.log || { tail -n 5 .cache/pip-tests.log; exit 1; }
+	@touch $@
+
+lock: ## Resolve the locks of the controller again
+	@uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --no-emit-index-url --no-annotate pyproject.toml --output-file requirements.txt

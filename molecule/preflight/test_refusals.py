@@ -1,0 +1,104 @@
+"""Bad input of every kind, given to the real playbook on a fresh VM: refused in words, before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SSH = shlex.split(os.environ["BOX_SSH"])
+ANSIBLE = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+def vm(command: str) -> None:
+    subprocess.run([*SSH, "sudo sh -c " + shlex.quote(command)], check=True, timeout=60, capture_output=True)
+
+
+def refusal(**variables: object) -> str:
+    """What site.yml says to these variables; it must fail, and before its second role."""
+    done = subprocess.run(
+        [ANSIBLE, f"--inventory={os.environ['BOX_INVENTORY']}", "playbooks/site.yml", "--extra-vars", json.dumps(variables)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0, done.stdout
+    assert "docker : " not in done.stdout, "the play went on after preflight"
+    assert "Nothing was changed" in done.stdout, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "variables,sentences",
+    [
+        ({"models_embedding": "no-such-model"}, ["models_embedding is 'no-such-model'", "demo-multilingual-e5-small", "models_extra_profiles"]),
+        ({"models_embedding": "demo-reranker"}, ["models_embedding is 'demo-reranker'", "expected one of"]),
+        ({"models_embedding": ""}, ["models_embedding is ''"]),
+        ({"models_reranker": "jina-reranker-v2-base-multilingual"}, ["CC-BY-NC-4.0", "models_accepted_licenses", "demo-reranker"]),
+        ({"models_reranker": "mmarco-mMiniLMv2-L12-H384-v1"}, ["models_reranker is mmarco-mMiniLMv2-L12-H384-v1", "revision"]),
+        ({"stack_port": "eighty"}, ["stack_port", "eighty"]),
+        ({"stack_port": 70000}, ["stack_port is 70000", "1 to 65535"]),
+        ({"stack_listen": "everywhere"}, ["stack_listen is 'everywhere'", "127.0.0.1"]),
+        ({"stack_log_level": "loud"}, ["stack_log_level", "loud"]),
+        ({"docker_source": "snap"}, ["docker_source", "snap"]),
+        ({"docker_extra_ca_certificates": ["/nowhere/ca.crt"]}, ["docker_extra_ca_certificates", "/nowhere/ca.crt"]),
+        ({"docker_users": "debian,root", "docker_log_max_file": "many"}, ["docker_log_max_file"]),
+        ({"preflight_min_disk_gb": 100000}, ["preflight_min_disk_gb = 100000", "GB free"]),
+        ({"preflight_min_memory_mb": 10000000}, ["preflight_min_memory_mb = 10000000"]),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_fix(variables: dict[str, object], sentences: list[str]) -> None:
+    said = refusal(**variables)
+    for sentence in sentences:
+        assert sentence in said
+
+
+def test_all_problems_come_in_one_message() -> None:
+    said = refusal(models_embedding="x", models_reranker="y", stack_listen="z", preflight_min_disk_gb=100000)
+    for name in ("models_embedding", "models_reranker", "stack_listen", "preflight_min_disk_gb"):
+        assert name in said
+
+
+def test_a_taken_port_is_named() -> None:
+    vm("systemd-run --unit=taken python3 -m http.server 8080; sleep 1")
+    try:
+        assert "stack_port is 8080" in refusal()
+    finally:
+        vm("systemctl stop taken")
+
+
+def test_an_unreachable_vm_is_named_with_its_address() -> None:
+    said = refusal(ansible_port=1)
+    assert "127.0.0.1:1" in said and "ansible_host" in said
+
+
+@contextmanager
+def user_without_sudo(name: str) -> Iterator[None]:
+    vm(f"useradd --create-home {name} && install -D -o {name} -m 0600 /home/debian/.ssh/authorized_keys /home/{name}/.ssh/authorized_keys")
+    try:
+        yield
+    finally:
+        vm(f"pkill -KILL -u {name}; userdel --remove {name}")
+
+
+def test_a_user_without_sudo_is_named() -> None:
+    with user_without_sudo("plain"):
+        said = refusal(ansible_user="plain")
+    assert "plain may not become root" in said and "--ask-become-pass" in said
+
+
+def test_an_unsupported_system_is_named() -> None:
+    vm("cp --dereference /etc/os-release /etc/os-release.kept; sed -i 's/^VERSION_ID=.*/VERSION_ID=\"11\"/; s/13/11/g; s/trixie/bullseye/g' /usr/lib/os-release; cp /etc/debian_version /etc/debian_version.kept; echo 11.9 > /etc/debian_version")
+    try:
+        assert "Debian 13" in refusal()
+    finally:
+        vm("cp /etc/os-release.kept /usr/lib/os-release; mv /etc/debian_version.kept /etc/debian_version; rm /etc/os-release.kept")
