@@ -16,7 +16,7 @@ from pathlib import Path
 from deployment.files import digest
 
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
-BASE_PACKAGES = "ca-certificates,python3-minimal"
+BASE_PACKAGES = "ca-certificates,python3"
 # Part of the base image's name: raise it when the way it is made changes.
 BASE_RECIPE = 1
 
