@@ -3,6 +3,7 @@
 # usage: molecule/run.sh SCENARIO...
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
 
 # Molecule reads its own configuration; the project's would bring a callback that it cannot count changes in.
 unset ANSIBLE_CONFIG
@@ -14,10 +15,17 @@ if ! git diff --quiet HEAD -- roles templates playbooks plugins files inventory 
 fi
 export ONEBOX_SNAPSHOT
 
+mkdir -p .cache
 for scenario in "$@"; do
     start=$SECONDS
-    if ! molecule test --scenario-name "$scenario"; then
+    log=.cache/molecule-$scenario.log
+    if ! molecule test --scenario-name "$scenario" 2>&1 | tee "$log"; then
         echo "scenario $scenario FAILED after $((SECONDS - start)) s"
+        exit 1
+    fi
+    # Molecule passes over a step whose playbook it does not find, and over a play that matches no host.
+    if grep -aqE 'Missing playbook|no hosts matched' "$log"; then
+        echo "scenario $scenario FAILED: a step did not run, see $log"
         exit 1
     fi
     echo "scenario $scenario passed in $((SECONDS - start)) s"
