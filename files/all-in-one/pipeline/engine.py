@@ -7,7 +7,7 @@ text's result depend on its neighbours. Alone, it does not; and short unpadded r
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,20 @@ def session_options() -> ort.SessionOptions:
     if platform.machine().lower() in X86:
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def build_feed(
+    inputs: Mapping[str, type[np.signedinteger[Any]]], token_ids: Sequence[int], type_ids: Sequence[int] | None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The declared `inputs` (name and integer type) for one sequence; token types are zeros where there are none."""
+    length = len(token_ids)
+    values: dict[str, Any] = {
+        "input_ids": token_ids,
+        "attention_mask": np.ones(length),
+        "token_type_ids": np.zeros(length) if type_ids is None else type_ids,
+        "position_ids": np.arange(length),
+    }
+    return {name: np.asarray(values[name], dtype=kind)[None, :] for name, kind in inputs.items()}
 
 
 class Engine:
@@ -75,14 +89,7 @@ class Engine:
 
     def run(self, token_ids: Sequence[int], type_ids: Sequence[int] | None = None) -> np.ndarray[Any, Any]:
         """Output for one sequence, without the batch axis. Only inputs the graph declares are fed."""
-        length = len(token_ids)
-        values: dict[str, Any] = {
-            "input_ids": token_ids,
-            "attention_mask": np.ones(length),
-            "token_type_ids": np.zeros(length) if type_ids is None else type_ids,
-            "position_ids": np.arange(length),
-        }
-        feed = {name: np.asarray(values[name], dtype=kind)[None, :] for name, kind in self.inputs.items()}
+        feed = build_feed(self.inputs, token_ids, type_ids)
         with self._slots:
             result: np.ndarray[Any, Any] = self._session.run([self.output], feed)[0]
         return result[0]

@@ -1,0 +1,133 @@
+"""export: a float ONNX graph out of a snapshot, equal to the original model, or an error."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from modelbuild.candidate import candidate_folder
+from modelbuild.errors import BuildError
+from modelbuild.fidelity import compare_with_reference, fidelity_texts
+from modelbuild.graph import OUTPUTS, files_of, keep_output, single_output, weight_bytes
+from modelbuild.profile import Profile
+from modelbuild.progress import say
+from modelbuild.request import Request
+from modelbuild.snapshot import read_snapshot, snapshot_folder
+from modelbuild.workspace import Workspace, stage
+
+# The scaled-dot-product attention of PyTorch exports to a graph that onnxruntime's fusions do not know.
+ATTENTION = "eager"
+
+
+def export(workspace: Workspace, request: Request) -> dict[str, Any]:
+    """Write STAGING/float/: model.onnx, tokenizer.json, config.json. Returns sizes and agreement with the original."""
+    staging = workspace.staging(request.id)
+    workspace.drop_stale_staging(request.profile.kind, keep=request.id)
+    snapshot = read_snapshot(snapshot_folder(workspace, request.profile))
+
+    def work(folder: Path) -> dict[str, Any]:
+        (staging / f"kind.{request.profile.kind}").touch()
+        return export_snapshot(snapshot.folder, request.profile, folder)
+
+    return stage(staging / "float", work)
+
+
+def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any]:
+    """Export into the folder `out`; figures of the comparison with the original are returned."""
+    if profile.route == "prebuilt":
+        return _take_prebuilt(snapshot, profile, out)
+    _stay_offline()
+    say("export", f"{profile.name} by the route {profile.route}")
+    texts = fidelity_texts(profile)
+    exporter = _export_embedding if profile.route == "sentence-transformers" else _export_transformers
+    reference = exporter(snapshot, profile, out, texts)
+    for name in ("tokenizer.json", "config.json"):
+        shutil.copyfile(snapshot / name, out / name)
+    output = OUTPUTS[profile.kind]
+    keep_output(out / "model.onnx", output)
+    figures = compare_with_reference(
+        candidate_folder(out, profile, "model.onnx", output), profile, texts, reference, "the exported graph"
+    )
+    say("export", f"{weight_bytes(out / 'model.onnx') / 1e6:.0f} MB, {figures}")
+    return {"float_bytes": weight_bytes(out / "model.onnx"), "output": output, "versus_original": figures}
+
+
+def _export_embedding(snapshot: Path, profile: Profile, out: Path, texts: list[Any]) -> list[Any]:
+    """Export with pooling, Dense and normalisation inside the graph; returns the original's vectors of `texts`."""
+    from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    model = SentenceTransformer(
+        str(snapshot),
+        device="cpu",
+        local_files_only=True,
+        trust_remote_code=profile.trusts_code,
+        model_kwargs={"attn_implementation": ATTENTION, "torch_dtype": "float32"},
+    )
+    model.max_seq_length = profile.max_length
+    dimension = model.get_sentence_embedding_dimension()
+    if dimension != profile.dimension:
+        raise BuildError(
+            f"{profile.name}: the model gives {dimension} dimensions, the profile says {profile.dimension}."
+        )
+    model.default_prompt_name = None
+    prefix = profile.prefixes.get(profile.default_input_type or "", "")
+    reference = [model.encode(prefix + text, normalize_embeddings=profile.normalize) for text in texts]
+    onnx_export_from_model(model, str(out), task="feature-extraction", do_validation=False)
+    return reference
+
+
+def _export_transformers(snapshot: Path, profile: Profile, out: Path, texts: list[Any]) -> list[Any]:
+    """Export a cross-encoder's classification head; returns the original's logits of the pairs `texts`."""
+    import torch  # noqa: PLC0415
+    from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+
+    if profile.kind != "reranker":
+        raise BuildError(f"{profile.name}: the route 'transformers' is for rerankers; embeddings take another.")
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": profile.trusts_code}
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        str(snapshot), attn_implementation=ATTENTION, torch_dtype=torch.float32, output_loading_info=True, **options
+    )
+    if report["missing_keys"] or model.config.num_labels != 1:
+        raise BuildError(
+            f"{profile.name}: {model.config.num_labels} labels and missing weights {report['missing_keys']}, "
+            "expected a trained cross-encoder with one label."
+        )
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(str(snapshot), **options)
+    reference = []
+    with torch.no_grad():
+        for query, document in texts:
+            fed = tokenizer(
+                query, document, truncation="only_second", max_length=profile.max_length, return_tensors="pt"
+            )
+            reference.append(float(model(**fed).logits.reshape(-1)[0]))
+    onnx_export_from_model(model, str(out), task="text-classification", do_validation=False)
+    return reference
+
+
+def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any]:
+    """Take the repository's own ONNX file. There is no original to compare with: the hash is what is trusted."""
+    source = snapshot / profile.file
+    say("export", f"{profile.name}: taking the repository's own {profile.file}")
+    for path in files_of(source):
+        # External tensors are found by the name the graph states, so names stay.
+        shutil.copyfile(path, out / (path.name if path != source else "model.onnx"))
+    for name in ("tokenizer.json", "config.json"):
+        shutil.copyfile(snapshot / name, out / name)
+    output = OUTPUTS[profile.kind]
+    if profile.kind == "embedding":
+        output = single_output(out / "model.onnx")
+    keep_output(out / "model.onnx", output)
+    return {"float_bytes": weight_bytes(out / "model.onnx"), "output": output, "versus_original": None}
+
+
+def _stay_offline() -> None:
+    """The snapshot is complete: whatever the libraries would still look for elsewhere is not pinned."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("transformers", "optimum", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)

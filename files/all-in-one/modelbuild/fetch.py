@@ -1,0 +1,115 @@
+"""fetch: a pinned snapshot of a model's files, from the hub, a folder or a demo builder. Never half a model."""
+
+import importlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from modelbuild import hub
+from modelbuild.errors import BuildError
+from modelbuild.profile import Profile, parse_profile
+from modelbuild.progress import say
+from modelbuild.snapshot import Snapshot, drop_old_snapshots, read_snapshot, snapshot_folder, write_record
+from modelbuild.workspace import Workspace, make_folder, sync_tree
+
+REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+
+
+def fetch(workspace: Workspace, profile: Profile) -> dict[str, Any]:
+    """Fetch unless the snapshot is there: {"changed", "snapshot", "bytes", "seconds"}."""
+    start = time.monotonic()
+    folder = snapshot_folder(workspace, profile)
+    changed = not (folder / ".snapshot.json").is_file()
+    snapshot = _fetch(workspace, profile, folder) if changed else read_snapshot(folder)
+    return {
+        "changed": changed,
+        "snapshot": str(folder),
+        "bytes": snapshot.total_bytes,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _fetch(workspace: Workspace, profile: Profile, folder: Path) -> Snapshot:
+    partial = folder.with_name(f".partial-{folder.name}")
+    make_folder(partial)
+    say("fetch", f"{profile.name} from {describe(profile.source)}")
+    {"hub": _from_hub, "folder": _from_folder, "demo": _from_demo}[profile.source["type"]](workspace, profile, partial)
+    _check_content(partial, profile)
+    snapshot = write_record(partial, profile.source)
+    sync_tree(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    drop_old_snapshots(workspace, keep=folder)
+    say("fetch", f"{snapshot.total_bytes / 1e6:.0f} MB in {folder}")
+    return Snapshot(folder, snapshot.files)
+
+
+def describe(source: dict[str, str]) -> str:
+    """A source in a few words, which also names its embedding space."""
+    if source["type"] == "hub":
+        return f"{source['repository']}@{source['revision'][:12]}"
+    return f"{source['type']}:{source.get('path') or source.get('builder')}"
+
+
+def _from_hub(workspace: Workspace, profile: Profile, partial: Path) -> None:
+    hub.download(profile, partial)
+
+
+def _from_folder(workspace: Workspace, profile: Profile, partial: Path) -> None:
+    source = Path(profile.source["path"])
+    shutil.rmtree(partial)
+    shutil.copytree(source, partial, ignore=lambda _, names: [n for n in names if _is_unwanted(n)])
+
+
+def _is_unwanted(name: str) -> bool:
+    return name.startswith(".") or name.endswith(REFUSED_SUFFIXES)
+
+
+def _from_demo(workspace: Workspace, profile: Profile, partial: Path) -> None:
+    """Builders write from scratch; the reranker is trained on top of the demo's embedding, fetched first."""
+    shutil.rmtree(partial)
+    partial.mkdir()
+    builder = importlib.import_module(f"modelbuild.demo.{profile.source['builder']}")
+    if profile.source["builder"] == "e5":
+        builder.build(partial)
+        return
+    embedding = parse_profile(DEMO_EMBEDDING)
+    fetch(workspace, embedding)
+    builder.build(partial, snapshot_folder(workspace, embedding))
+
+
+def _check_content(folder: Path, profile: Profile) -> None:
+    """What every later stage relies on. Pickled weights are refused: loading them would run their code."""
+    if not (folder / "config.json").is_file():
+        raise BuildError(f"{describe(profile.source)}: has no config.json, so it is not a Hugging Face model.")
+    if not (folder / "tokenizer.json").is_file():
+        raise BuildError(
+            f"{describe(profile.source)}: has no tokenizer.json (a fast tokenizer). Save one with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...) and use the folder as the source."
+        )
+    if profile.route == "prebuilt":
+        if not (folder / profile.file).is_file():
+            raise BuildError(f"{describe(profile.source)}: has no {profile.file}; correct `file` in the profile.")
+    elif not list(folder.rglob("*.safetensors")):
+        raise BuildError(
+            f"{describe(profile.source)}: has no .safetensors weights, and other formats run code when they load. "
+            "Convert the weights, or choose a revision that has them."
+        )
+
+
+DEMO_EMBEDDING: dict[str, Any] = {
+    "name": "demo-multilingual-e5-small",
+    "kind": "embedding",
+    "source": {"type": "demo", "builder": "e5"},
+    "route": "sentence-transformers",
+    "pooling": "mean",
+    "normalize": True,
+    "prefixes": {"query": "query: ", "passage": "passage: "},
+    "default_input_type": "query",
+    "max_length": 512,
+    "dimension": 384,
+    "licence": "MIT",
+    "languages": ["multilingual"],
+    "size_mb": 470,
+}

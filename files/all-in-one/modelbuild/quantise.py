@@ -1,0 +1,124 @@
+"""quantise: dynamic INT8 in the form this machine's CPU computes right.
+
+Where products of unsigned and signed bytes saturate (AVX2 and AVX-512 without VNNI), weights keep to 7 bits.
+"""
+
+import contextlib
+import logging
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modelbuild.graph import EXTERNAL_ABOVE, weight_bytes
+from modelbuild.progress import say
+from modelbuild.request import Request
+from modelbuild.workspace import Workspace, finished, stage
+from pipeline.cpu import Cpu
+
+QUANTISED = "model.int8.onnx"
+TABLE = "table.onnx"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a graph is quantised. `weights` is int8-7bit, int8 or float32; `in_float` names the products left out."""
+
+    weights: str
+    per_channel: bool = True
+    table_in_int8: bool = True
+    in_float: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        if self.weights == "float32":
+            return "float32"
+        left_out = f", {len(self.in_float)} products in float" if self.in_float else ""
+        return f"{self.weights}{left_out}{'' if self.table_in_int8 else ', embedding table in float'}"
+
+    def leaving(self, products: tuple[str, ...]) -> "Recipe":
+        return replace(self, in_float=products)
+
+
+FLOAT32 = Recipe("float32", per_channel=False, table_in_int8=False)
+
+
+def recipe_for(cpu: Cpu) -> Recipe:
+    """The full recipe of a CPU class, before any step back."""
+    return Recipe("int8-7bit" if cpu.saturates else "int8")
+
+
+def quantise(workspace: Workspace, request: Request) -> dict[str, Any]:
+    """Write STAGING/quantised/: table.onnx (only the embedding table in INT8) and model.int8.onnx (the full recipe)."""
+    staging = workspace.staging(request.id)
+    source = finished(staging / "fused", "optimise") / "model.onnx"
+    recipe = recipe_for(request.cpu)
+
+    def work(folder: Path) -> dict[str, Any]:
+        quantise_table(source, folder / TABLE)
+        quantise_products(folder / TABLE, folder / QUANTISED, recipe)
+        sizes = {"float_bytes": weight_bytes(source), "int8_bytes": weight_bytes(folder / QUANTISED)}
+        say("quantise", f"{recipe.name}: {sizes['float_bytes'] / 1e6:.0f} MB to {sizes['int8_bytes'] / 1e6:.0f} MB")
+        return {"recipe": recipe.name, **sizes}
+
+    return stage(staging / "quantised", work)
+
+
+def quantise_file(source: Path, target: Path, recipe: Recipe) -> None:
+    """A float graph to an INT8 graph in one go; the folder of `target` takes the intermediate file."""
+    if not recipe.table_in_int8:
+        quantise_products(source, target, recipe)
+        return
+    table = target.with_name(f".{target.stem}.{TABLE}")
+    try:
+        quantise_table(source, table)
+        quantise_products(table, target, recipe)
+    finally:
+        for path in table.parent.glob(f"{table.name}*"):
+            path.unlink()
+
+
+def quantise_table(source: Path, target: Path) -> None:
+    """Only the embedding tables in INT8, one scale a table. A pass of its own: the ladder repeats only the rest."""
+    _quantise(source, target, ["Gather"], external=weight_bytes(source) > EXTERNAL_ABOVE)
+
+
+def quantise_products(source: Path, target: Path, recipe: Recipe) -> None:
+    """Weight products (MatMul, fused Attention) in INT8 by the recipe; activations get their scale at run time."""
+    _quantise(
+        source,
+        target,
+        ["MatMul", "Attention"],
+        external=False,
+        per_channel=recipe.per_channel,
+        reduce_range=recipe.weights == "int8-7bit",
+        nodes_to_exclude=[*recipe.in_float, *head_products(source)],
+    )
+
+
+def head_products(model_file: Path) -> list[str]:
+    """Names of the Gemm products: heads and poolers compute one row, so INT8 would cost accuracy and save nothing."""
+    import onnx  # noqa: PLC0415
+
+    graph = onnx.load(str(model_file), load_external_data=False).graph
+    names = [node.name for node in graph.node if node.op_type == "Gemm"]
+    # The quantiser splits a Gemm into a MatMul of this name and an Add.
+    return [*names, *(f"{name}_MatMul" for name in names)]
+
+
+def _quantise(source: Path, target: Path, operators: list[str], *, external: bool, **options: Any) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
+
+    # The quantiser's advice to run a pre-processing step is for static quantisation.
+    logging.getLogger().setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):
+        quantize_dynamic(
+            str(source),
+            str(target),
+            op_types_to_quantize=operators,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=external,
+            # Fused operators have no shape inference: their tensors are float (1).
+            extra_options={"DefaultTensorType": 1},
+            **options,
+        )

@@ -1,0 +1,71 @@
+"""A snapshot's files and their hashes, and the bound on how many snapshots are kept."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelbuild.errors import BuildError
+from modelbuild.profile import Profile
+from modelbuild.request import digest, file_sha256, is_hidden, slug, source_fingerprint
+from modelbuild.workspace import Workspace, read_json, write_json
+
+RECORD = ".snapshot.json"
+KEPT = 4
+WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".data")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A finished snapshot. `files` maps relative names to {"sha256", "bytes"}."""
+
+    folder: Path
+    files: dict[str, dict[str, Any]]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(int(entry["bytes"]) for entry in self.files.values())
+
+    @property
+    def weights_sha256(self) -> str:
+        """One digest over all weight files: the revision of a model that has no commit."""
+        return digest({name: entry["sha256"] for name, entry in self.files.items() if name.endswith(WEIGHTS)})
+
+
+def snapshot_folder(workspace: Workspace, profile: Profile) -> Path:
+    """Where the profile's snapshot is or will be; its name follows from the source, not from the rest."""
+    key = digest(
+        {
+            "source": profile.source,
+            "fingerprint": source_fingerprint(profile),
+            "file": profile.file if profile.route == "prebuilt" else None,
+            "remote_code": profile.remote_code,
+        }
+    )
+    return workspace.snapshots / f"{key[:12]}-{slug(profile.name)}"
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """The finished snapshot in `folder`; BuildError when there is none."""
+    if not (folder / RECORD).is_file():
+        raise BuildError(f"There is no snapshot in {folder}: run `python -m modelbuild fetch` with this profile first.")
+    return Snapshot(folder, read_json(folder / RECORD)["files"])
+
+
+def write_record(folder: Path, source: dict[str, str]) -> Snapshot:
+    """Hash what was fetched and write it down beside the files."""
+    files = {
+        str(path.relative_to(folder)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not is_hidden(path, folder)
+    }
+    write_json(folder / RECORD, {"source": source, "files": files})
+    return Snapshot(folder, files)
+
+
+def drop_old_snapshots(workspace: Workspace, keep: Path) -> None:
+    """Keep the most recently used snapshots only: they can all be fetched again."""
+    finished = [folder for folder in workspace.snapshots.iterdir() if (folder / RECORD).is_file()]
+    finished.sort(key=lambda folder: (folder == keep, (folder / RECORD).stat().st_mtime), reverse=True)
+    for folder in finished[KEPT:]:
+        shutil.rmtree(folder)

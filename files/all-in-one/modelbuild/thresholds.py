@@ -1,0 +1,91 @@
+"""What a quantised model must keep of the float model's behaviour, and how the recipe steps back when it does not.
+
+Every number the gate decides with is here; `--thresholds` overrides any of them by name.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelbuild.errors import BuildError
+
+# Raise it when recipes, the gate's way of measuring or the export change: finished releases are then built anew.
+POLICY_VERSION = 1
+
+# Products left in float at each step of the ladder, most sensitive first; never more than MOST_IN_FLOAT of them.
+LADDER = (0, 1, 2, 4, 6, 8, 12, 16, 24)
+MOST_IN_FLOAT = 0.5
+
+# An export and a fused graph only reorder float arithmetic: more than this is a defect, not a loss.
+EXPORT_MIN_COSINE = 0.9999
+EXPORT_MAX_LOGIT_CHANGE = 5e-3
+
+# min_* are lower limits, max_* upper ones. "language_" means the worst single language, so that an average over
+# languages cannot hide one that broke. Orders count more than cosines: similarities of some models all lie close
+# together, and a search shows an order. max_time_ratio is INT8's time divided by float's.
+DEFAULTS: dict[str, dict[str, float]] = {
+    "embedding": {
+        "min_mean_cosine": 0.99,
+        "min_cosine": 0.97,
+        "min_spearman": 0.98,
+        "min_top10_overlap": 0.93,
+        "min_language_top10_overlap": 0.90,
+        "min_top1_agreement": 0.90,
+        "max_time_ratio": 1.05,
+    },
+    "reranker": {
+        "max_mean_drift": 0.03,
+        "max_drift": 0.10,
+        "min_spearman": 0.97,
+        "min_top1_agreement": 0.95,
+        "min_language_top1_agreement": 0.90,
+        "max_time_ratio": 1.05,
+    },
+}
+
+
+def thresholds_for(kind: str, overrides: Mapping[str, Any]) -> dict[str, float]:
+    """Thresholds of a kind of model with `overrides`: {name: number}, or {kind: {name: number}}, or both.
+
+    A flat name applies to every kind that has it. BuildError for a name that no kind has, or a value that is no number.
+    """
+    chosen = dict(DEFAULTS[kind])
+    for name, value in overrides.items():
+        if name in DEFAULTS:
+            if not isinstance(value, Mapping):
+                raise BuildError(f"Thresholds: {name} is {value!r}, expected an object of names and numbers.")
+            for inner, number in value.items():
+                _check(inner, number, DEFAULTS[name])
+            chosen.update({inner: float(number) for inner, number in value.items()} if name == kind else {})
+            continue
+        _check(name, value, {key: 0.0 for names in DEFAULTS.values() for key in names})
+        if name in chosen:
+            chosen[name] = float(value)
+    return chosen
+
+
+def read_overrides(text: str | None) -> dict[str, Any]:
+    """Overrides given as JSON text or as the path of a JSON file."""
+    if not text:
+        return {}
+    source = text
+    try:
+        if not text.lstrip().startswith("{"):
+            source = Path(text).read_text(encoding="utf-8")
+        overrides = json.loads(source)
+    except (OSError, ValueError) as error:
+        raise BuildError(f"--thresholds {text!r} is neither JSON nor a readable JSON file: {error}.") from error
+    if not isinstance(overrides, dict):
+        raise BuildError(f"--thresholds {text!r}: expected an object of names and numbers.")
+    return overrides
+
+
+def _check(name: str, value: Any, known: Mapping[str, float]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f", did you mean {near[0]}" if near else f"; the names are {', '.join(known)}"
+        raise BuildError(f"Thresholds: {name} is unknown{hint}.")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BuildError(f"Thresholds: {name} is {value!r}, expected a number.")
