@@ -25,6 +25,7 @@ SCRIPT
 
 # No kernel modules and no consoles in a container: those units would leave the VM "degraded".
 # TMPDIR: /tmp may be mounted noexec, and package scripts run from there.
+# shellcheck disable=SC2016  # the hooks are scripts of their own
 TMPDIR=/var/tmp mmdebstrap --quiet --variant=minbase --include="$packages" \
     --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
