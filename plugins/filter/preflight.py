@@ -13,24 +13,54 @@ Input = dict[str, Any]
 TESTED = {("Debian", "13")}
 SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
 ARCHITECTURES = {"x86_64", "aarch64"}
+# What the tests run with; another value is an alternative.
+TESTED_CHOICES = {"docker_source": "debian", "model_builder_torch_source": "debian", "stack_image_source": "debian"}
+
+
+def _whole(value: object) -> int | None:
+    """`value` as a whole number; None where it is none. A number given by --extra-vars NAME=VALUE arrives as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def _system(facts: dict[str, Any]) -> tuple[str, str]:
+    """Distribution and the part of its version that counts: Debian's major, Ubuntu's year and month."""
+    name, version = facts["distribution"], str(facts["distribution_version"])
+    return name, version.split(".", maxsplit=1)[0] if name == "Debian" else version
 
 
 def _machine(given: Input) -> Iterator[str]:
     facts = given["facts"]
-    system = (facts["distribution"], facts["distribution_version"].split("." if facts["distribution"] == "Debian" else " ")[0])
+    system = _system(facts)
     if system not in SUPPORTED:
-        yield f"Operating system: {' '.join(system)}; expected Debian 13 (tested) or Ubuntu 24.04 (untested). Use such a VM."
+        yield (
+            f"Operating system: {' '.join(system)}; expected Debian 13 (tested) or Ubuntu 24.04 (untested)."
+            " Use such a VM."
+        )
     elif system[0] != "Debian" and given["docker_source"] == "debian":
-        yield f"docker_source is debian, and this is {' '.join(system)}, whose packages differ. Set docker_source: docker."
+        yield (
+            f"docker_source is debian, and this is {' '.join(system)}; expected docker there, since its packages"
+            " differ. Set docker_source: docker."
+        )
     if facts["architecture"] not in ARCHITECTURES:
-        yield f"Architecture: {facts['architecture']}; expected one of {', '.join(sorted(ARCHITECTURES))}. Use another VM type."
+        yield (
+            f"Architecture: {facts['architecture']}; expected one of {', '.join(sorted(ARCHITECTURES))}."
+            " Use another VM type."
+        )
     flags = next((set(line.split()) for line in given["probe"] if line.startswith(("flags", "Features"))), set())
     if facts["architecture"] == "x86_64" and "avx2" not in flags:
-        yield "CPU: no AVX2, which INT8 inference needs. Use a VM type of the last ten years, or let the hypervisor pass the host's CPU flags."
-    if facts["memtotal_mb"] < given["preflight_min_memory_mb"]:
         yield (
-            f"Memory: {facts['memtotal_mb']} MB; expected at least preflight_min_memory_mb = {given['preflight_min_memory_mb']}."
-            " Use a larger VM."
+            "CPU: no AVX2; expected it, since INT8 inference needs it."
+            " Use a VM type of the last ten years, or let the hypervisor pass the host's CPU flags."
+        )
+    wanted = _whole(given["preflight_min_memory_mb"])
+    if wanted is not None and facts["memtotal_mb"] < wanted:
+        yield (
+            f"Memory: {facts['memtotal_mb']} MB; expected at least preflight_min_memory_mb = {wanted}. Use a larger VM."
         )
 
 
@@ -41,74 +71,107 @@ def _mount(facts: dict[str, Any], path: str) -> dict[str, Any] | None:
 
 
 def _disk(given: Input) -> Iterator[str]:
-    if "deployed" in given["probe"]:
+    wanted = _whole(given["preflight_min_disk_gb"])
+    if wanted is None or "deployed" in given["probe"]:
         return  # what a first deployment needs is there already
     for path in ("/var/lib/docker", "/opt/models"):
         mount = _mount(given["facts"], path)
-        free = mount["size_available"] / 1e9 if mount and mount.get("size_available") is not None else None
-        if free is not None and free < given["preflight_min_disk_gb"]:
+        if mount is None or mount.get("size_available") is None:
+            continue
+        free = mount["size_available"] / 1e9
+        if free < wanted:
             yield (
                 f"Disk: {free:.1f} GB free at {path} (file system {mount['mount']}); expected at least"
-                f" preflight_min_disk_gb = {given['preflight_min_disk_gb']}. Enlarge the disk or free some space."
+                f" preflight_min_disk_gb = {wanted}. Enlarge the disk or free some space."
             )
-
-
-def _ports(given: Input) -> Iterator[str]:
-    if "deployed" in given["probe"]:
-        return  # taken by the box itself
-    port = given["stack_port"]
-    for line in given["probe"]:
-        fields = line.split()
-        if fields[:1] == ["LISTEN"] and fields[3].rsplit(":", 1)[-1] == str(port):
-            yield f"stack_port is {port}, and something listens on {fields[3]} already. Stop it, or set stack_port to a free port."
-            return
 
 
 def _listen(given: Input) -> Iterator[str]:
     try:
         ipaddress.ip_address(given["stack_listen"])
     except ValueError:
-        yield f"stack_listen is {given['stack_listen']!r}; expected an IP address of the VM, 127.0.0.1 (reached through SSH) or 0.0.0.0 (all)."
-    if not isinstance(given["stack_port"], int) or not 1 <= given["stack_port"] <= 65535:
-        yield f"stack_port is {given['stack_port']!r}; expected a port number from 1 to 65535."
+        yield (
+            f"stack_listen is {given['stack_listen']!r}; expected an IP address of the VM."
+            " Write 127.0.0.1 (reached through SSH), 0.0.0.0 (all), or one of its addresses."
+        )
+
+
+def _ports(given: Input) -> Iterator[str]:
+    port = _whole(given["stack_port"])
+    if port is None or not 1 <= port <= 65535:
+        yield (
+            f"stack_port is {given['stack_port']!r}; expected a port number from 1 to 65535."
+            " Write one that is free on the VM, such as 8080."
+        )
+        return
+    if "deployed" in given["probe"]:
+        return  # taken by the box itself
+    for line in given["probe"]:
+        fields = line.split()
+        if fields[:1] == ["LISTEN"] and fields[3].rsplit(":", 1)[-1] == str(port):
+            yield (
+                f"stack_port is {port}, and something listens on {fields[3]} already; expected a free port."
+                " Stop it, or set stack_port to a free port."
+            )
+            return
 
 
 def _models(given: Input) -> Iterator[str]:
-    profiles = given["models_profiles"]
     for variable, kind in (("models_embedding", "embedding"), ("models_reranker", "reranker")):
+        profiles = {name: p for name, p in given["models_profiles"].items() if p.get("kind") == kind}
         name = given[variable]
-        names = sorted(n for n, profile in profiles.items() if profile.get("kind") == kind)
-        if name not in profiles or profiles[name].get("kind") != kind:
+        if isinstance(name, str) and name in profiles:
+            yield from _model(variable, name, profiles, given["models_accepted_licenses"])
+        else:
             yield (
-                f"{variable} is {name!r}; expected one of {', '.join(names)}, or a model whose profile is given in models_extra_profiles."
+                f"{variable} is {name!r}; expected one of {', '.join(sorted(profiles))}."
+                " Choose one of them, or give its profile in models_extra_profiles."
             )
-            continue
-        profile = profiles[name]
-        source = profile.get("source") or {}
-        if source.get("type") == "hub" and not source.get("revision"):
-            yield f"{variable} is {name}, whose revision is not pinned. Pin a commit hash with a profile in models_extra_profiles."
-        licence = profile.get("licence", "unknown")
-        if licence not in given["models_accepted_licenses"]:
-            permissive = [n for n in names if profiles[n].get("licence") in given["models_accepted_licenses"]]
-            yield (
-                f"{variable} is {name}, whose licence {licence} is not in models_accepted_licenses."
-                f" Read the licence (CC-BY-NC forbids commercial use) and add it there, or choose {' or '.join(permissive)}."
-            )
+
+
+def _pinned(profile: dict[str, Any]) -> bool:
+    source = profile.get("source") or {}
+    return source.get("type") != "hub" or bool(source.get("revision"))
+
+
+def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], accepted: list[str]) -> Iterator[str]:
+    if not _pinned(profiles[name]):
+        yield (
+            f"{variable} is {name}, whose revision is not pinned; expected a commit hash."
+            " Pin it with a profile in models_extra_profiles."
+        )
+    licence = profiles[name].get("licence", "unknown")
+    if licence not in accepted:
+        others = [n for n, p in sorted(profiles.items()) if p.get("licence") in accepted and _pinned(p)]
+        yield (
+            f"{variable} is {name}, whose licence {licence} is not in models_accepted_licenses (found"
+            f" {', '.join(accepted) or 'none'}); expected it to be accepted by name."
+            " Read the licence (CC-BY-NC forbids commercial use) and add it there"
+            + (f", or choose {' or '.join(others)}." if others else ".")
+        )
 
 
 def _files(given: Input) -> Iterator[str]:
-    for path in given["docker_extra_ca_certificates"]:
+    paths = given["docker_extra_ca_certificates"]
+    if not isinstance(paths, list):
+        yield f"docker_extra_ca_certificates is {paths!r}; expected a list of files. Write [{paths}]."
+        return
+    for path in paths:
         if not Path(path).is_file():
-            yield f"docker_extra_ca_certificates names {path}, which is not a file on the controller."
+            yield (
+                f"docker_extra_ca_certificates names {path}; expected a file on the controller."
+                " Correct the path, or take it out of the list."
+            )
 
 
 def preflight_problems(given: Input) -> list[str]:
-    """All problems of `given` (roles/preflight/vars/main.yml names its fields), one sentence or two each; empty if there are none."""
-    problems = [f"Variable: {error}." for error in given["spec_errors"]]
-    for check in (_machine, _disk, _listen, _models, _files):
+    """All problems of `given` (fields: roles/preflight/vars/main.yml), a sentence or two each; empty if none."""
+    problems = [
+        f"Variable: {error}. Correct it in the inventory; docs/roles/ has each variable's type and choices."
+        for error in given["spec_errors"]
+    ]
+    for check in (_machine, _disk, _listen, _ports, _models, _files):
         problems += check(given)
-    if not any(problem.startswith("stack_port") for problem in problems):
-        problems += _ports(given)
     return problems
 
 
@@ -116,11 +179,11 @@ def preflight_untested(given: Input) -> list[str]:
     """What would work by its design and no test runs on."""
     facts = given["facts"]
     notes = []
-    if (facts["distribution"], str(facts["distribution_major_version"])) not in TESTED:
+    if _system(facts) not in TESTED:
         notes.append(f"Untested: {facts['distribution']} {facts['distribution_version']} (tests run on Debian 13).")
     if facts["architecture"] != "x86_64":
         notes.append(f"Untested: architecture {facts['architecture']} (tests run on x86_64).")
-    for variable, tested in (("docker_source", "debian"), ("model_builder_torch_source", "debian"), ("stack_image_source", "debian")):
+    for variable, tested in TESTED_CHOICES.items():
         if given[variable] != tested:
             notes.append(f"Untested: {variable}: {given[variable]} (tests run with {tested}).")
     return notes
