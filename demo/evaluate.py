@@ -13,8 +13,9 @@ from typing import Any
 # Apache-2.0 and maintained; it wraps trec_eval, the reference these figures are compared with everywhere. That costs
 # compiled numpy and scipy on the controller (never on the box); ranx would cost numba on top of both.
 import ir_measures
-from client import Answer, Box, DemoError, add_box_arguments, box_of, read_jsonl, run
 from ir_measures import RR, R, nDCG
+
+from client import Answer, Box, DemoError, add_box_arguments, box_of, read_jsonl, run
 
 CORPUS = Path(__file__).parent / "corpus"
 DEPTH = 10

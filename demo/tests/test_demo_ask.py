@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ask
 import pytest
+
+import ask
 from client import Box
 from standin import KEY, StandinBox
 

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from client import Box, DemoError, read_jsonl, read_key
 from standin import KEY, StandinBox
 

@@ -4,8 +4,9 @@ import json
 import math
 from pathlib import Path
 
-import evaluate
 import pytest
+
+import evaluate
 from client import Answer, Box, DemoError, Result
 from evaluate import Query, measured
 from standin import KEY, StandinBox

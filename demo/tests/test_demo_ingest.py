@@ -4,8 +4,9 @@ import io
 import json
 from pathlib import Path
 
-import ingest
 import pytest
+
+import ingest
 from client import DemoError
 from standin import StandinBox
 

@@ -22,7 +22,9 @@ SSH = shlex.split(os.environ["BOX_SSH"])
 
 def vm(command: str) -> str:
     """Standard output of `command`, run on the VM as root."""
-    done = subprocess.run([*SSH, "sudo sh -c " + shlex.quote(command)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [*SSH, "sudo sh -c " + shlex.quote(command)], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -55,7 +57,9 @@ def embed(key: str, texts: list[str], **options: Any) -> list[list[float]]:
     status, body = call("/v1/embeddings", {"model": "any", "input": texts, "encoding_format": "float", **options}, key)
     if status == 404:  # the box insists on the model's name
         name = call("/health", key=key)[1]["models"]["embedding"]["name"]
-        status, body = call("/v1/embeddings", {"model": name, "input": texts, "encoding_format": "float", **options}, key)
+        status, body = call(
+            "/v1/embeddings", {"model": name, "input": texts, "encoding_format": "float", **options}, key
+        )
     assert status == 200, body
     return [item["embedding"] for item in body["data"]]
 
@@ -78,7 +82,15 @@ def test_health_names_the_proven_models(key: str) -> None:
         assert model["gate"], "a model without gate figures was not proven"
 
 
-@pytest.mark.parametrize("path,body", [("/v1/embeddings", {"input": "x", "model": "m"}), ("/v1/rerank", {"query": "x", "documents": ["y"]}), ("/search", {"query": "x"}), ("/documents", {"text": "x"})])
+@pytest.mark.parametrize(
+    "path,body",
+    [
+        ("/v1/embeddings", {"input": "x", "model": "m"}),
+        ("/v1/rerank", {"query": "x", "documents": ["y"]}),
+        ("/search", {"query": "x"}),
+        ("/documents", {"text": "x"}),
+    ],
+)
 def test_without_a_key_nothing_is_answered(path: str, body: dict[str, Any]) -> None:
     status, answer = call(path, body)
     assert status == 401
@@ -90,7 +102,9 @@ def test_a_wrong_key_is_refused() -> None:
 
 
 def test_vectors_are_normalised_and_korean_meets_english(key: str) -> None:
-    korean, english, other = embed(key, ["강아지가 공원에서 논다", "a dog plays in the park", "interest rates were raised"], input_type="passage")
+    korean, english, other = embed(
+        key, ["강아지가 공원에서 논다", "a dog plays in the park", "interest rates were raised"], input_type="passage"
+    )
     assert len(korean) == 384
     assert math.isclose(cosine(korean, korean), 1.0, abs_tol=1e-3)
     assert cosine(korean, english) > cosine(korean, other)
@@ -115,7 +129,11 @@ def test_base64_is_the_same_vector(key: str) -> None:
 
 
 def test_the_reranker_puts_the_answer_first(key: str) -> None:
-    documents = ["The museum opens at nine on weekdays.", "Tickets can be returned within fourteen days of purchase.", "Dogs must be kept on a leash."]
+    documents = [
+        "The museum opens at nine on weekdays.",
+        "Tickets can be returned within fourteen days of purchase.",
+        "Dogs must be kept on a leash.",
+    ]
     status, body = call("/v1/rerank", {"query": "how long can I give my ticket back", "documents": documents}, key)
     assert status == 200, body
     assert body["results"][0]["index"] == 1
@@ -146,7 +164,11 @@ def test_bad_requests_are_explained_in_one_shape(key: str) -> None:
 
 
 def test_from_outside_only_ssh_and_the_box_listen() -> None:
-    ports = {line.split()[3].rsplit(":", 1)[-1] for line in vm("ss -Hltn").splitlines() if not line.split()[3].startswith(("127.", "[::1]"))}
+    ports = {
+        line.split()[3].rsplit(":", 1)[-1]
+        for line in vm("ss -Hltn").splitlines()
+        if not line.split()[3].startswith(("127.", "[::1]"))
+    }
     assert ports == {"22", "8080"}
 
 
@@ -182,5 +204,6 @@ def test_releases_match_their_manifests() -> None:
 
 
 def test_the_image_carries_no_torch() -> None:
-    listing = vm("docker exec onebox-app-1 python -c 'import importlib.util as u; print([m for m in (\"torch\", \"transformers\") if u.find_spec(m)])'")
+    program = 'import importlib.util as u; print([m for m in ("torch", "transformers") if u.find_spec(m)])'
+    listing = vm(f"docker exec onebox-app-1 python -c {shlex.quote(program)}")
     assert listing.strip() == "[]"

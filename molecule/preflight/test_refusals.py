@@ -24,7 +24,13 @@ def vm(command: str) -> None:
 def refusal(**variables: object) -> str:
     """What site.yml says to these variables; it must fail, and before its second role."""
     done = subprocess.run(
-        [ANSIBLE, f"--inventory={os.environ['BOX_INVENTORY']}", "playbooks/site.yml", "--extra-vars", json.dumps(variables)],
+        [
+            ANSIBLE,
+            f"--inventory={os.environ['BOX_INVENTORY']}",
+            "playbooks/site.yml",
+            "--extra-vars",
+            json.dumps(variables),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -40,11 +46,20 @@ def refusal(**variables: object) -> str:
 @pytest.mark.parametrize(
     "variables,sentences",
     [
-        ({"models_embedding": "no-such-model"}, ["models_embedding is 'no-such-model'", "demo-multilingual-e5-small", "models_extra_profiles"]),
+        (
+            {"models_embedding": "no-such-model"},
+            ["models_embedding is 'no-such-model'", "demo-multilingual-e5-small", "models_extra_profiles"],
+        ),
         ({"models_embedding": "demo-reranker"}, ["models_embedding is 'demo-reranker'", "expected one of"]),
         ({"models_embedding": ""}, ["models_embedding is ''"]),
-        ({"models_reranker": "jina-reranker-v2-base-multilingual"}, ["CC-BY-NC-4.0", "models_accepted_licenses", "demo-reranker"]),
-        ({"models_reranker": "mmarco-mMiniLMv2-L12-H384-v1"}, ["models_reranker is mmarco-mMiniLMv2-L12-H384-v1", "revision"]),
+        (
+            {"models_reranker": "jina-reranker-v2-base-multilingual"},
+            ["CC-BY-NC-4.0", "models_accepted_licenses", "demo-reranker"],
+        ),
+        (
+            {"models_reranker": "mmarco-mMiniLMv2-L12-H384-v1"},
+            ["models_reranker is mmarco-mMiniLMv2-L12-H384-v1", "revision"],
+        ),
         ({"stack_port": "eighty"}, ["stack_port", "eighty"]),
         ({"stack_port": 70000}, ["stack_port is 70000", "1 to 65535"]),
         ({"stack_listen": "everywhere"}, ["stack_listen is 'everywhere'", "127.0.0.1"]),
@@ -83,7 +98,8 @@ def test_an_unreachable_vm_is_named_with_its_address() -> None:
 
 @contextmanager
 def user_without_sudo(name: str) -> Iterator[None]:
-    vm(f"useradd --create-home {name} && install -D -o {name} -m 0600 /home/debian/.ssh/authorized_keys /home/{name}/.ssh/authorized_keys")
+    keys = ".ssh/authorized_keys"
+    vm(f"useradd --create-home {name} && install -D -o {name} -m 0600 /home/debian/{keys} /home/{name}/{keys}")
     try:
         yield
     finally:
@@ -97,8 +113,10 @@ def test_a_user_without_sudo_is_named() -> None:
 
 
 def test_an_unsupported_system_is_named() -> None:
-    vm("cp --dereference /etc/os-release /etc/os-release.kept; sed -i 's/^VERSION_ID=.*/VERSION_ID=\"11\"/; s/13/11/g; s/trixie/bullseye/g' /usr/lib/os-release; cp /etc/debian_version /etc/debian_version.kept; echo 11.9 > /etc/debian_version")
+    vm("cp --dereference /etc/os-release /etc/os-release.kept; cp /etc/debian_version /etc/debian_version.kept")
+    vm("sed -i 's/13/11/g; s/trixie/bullseye/g' /usr/lib/os-release; echo 11.9 > /etc/debian_version")
     try:
         assert "Debian 13" in refusal()
     finally:
-        vm("cp /etc/os-release.kept /usr/lib/os-release; mv /etc/debian_version.kept /etc/debian_version; rm /etc/os-release.kept")
+        vm("cp /etc/os-release.kept /usr/lib/os-release; rm /etc/os-release.kept")
+        vm("mv /etc/debian_version.kept /etc/debian_version")

@@ -13,7 +13,9 @@ import sys
 
 def main(marker: str, command: list[str]) -> int:
     """Exit code 0 if the command was killed at the marker, 1 if it ended before."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         print(line, end="")

@@ -92,7 +92,10 @@ class CallbackModule(DefaultCallback):
                 super().v2_runner_on_failed(result, ignore_errors)
             return
         failed = [r for r in result.result.get("results", []) if r.get("failed")] or [result.result]
-        self._display.display(f"{self._clock()}   FAILED on {self.host_label(result)}: {result.task.get_name().strip()}", color=C.COLOR_ERROR)
+        self._display.display(
+            f"{self._clock()}   FAILED on {self.host_label(result)}: {result.task.get_name().strip()}",
+            color=C.COLOR_ERROR,
+        )
         for line in [line for one in failed for line in failure_lines(one)]:
             self._display.display(f"         {line}", color=C.COLOR_ERROR)
 
