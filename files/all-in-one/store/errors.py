@@ -1,0 +1,5 @@
+"""Errors of the store."""
+
+
+class StoreError(RuntimeError):
+    """Something about the stored state or its configuration. The message is one sentence that names the next step."""

@@ -1,0 +1,98 @@
+"""The life of an item: claimed under a lease, renewed, then done, released, or parked. Workers may die at any point."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from store.connection import Database
+from store.statements import statement
+
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """A claimed item with the document's content at the time of the claim."""
+
+    id: int
+    generation_id: int
+    attempts: int
+    content_hash: bytes
+    document_id: str
+    title: str
+    text: str
+
+
+def claim(database: Database, worker: str, *, lease_seconds: float, max_attempts: int) -> Item | None:
+    """The next item, now leased to `worker`, its attempt counted before any work is done. None if nothing waits.
+
+    Items whose lease ran out are first queued again, or parked once they have used up `max_attempts`.
+    """
+    with database.transaction():
+        database.execute(statement("expire_leases"), {"max_attempts": max_attempts})
+        row = database.execute(statement("claim_item"), {"worker": worker, "lease": lease_seconds}).fetchone()
+    return Item(**row) if row else None
+
+
+def renew(database: Database, item_id: int, worker: str, *, lease_seconds: float) -> bool:
+    """Extend the lease. False if the item is no longer this worker's: it was taken over, replaced or deleted."""
+    renewed = database.execute(
+        "UPDATE items SET lease_until = now() + make_interval(secs => %s)"
+        " WHERE id = %s AND worker = %s AND state = 'running'",
+        [lease_seconds, item_id, worker],
+    )
+    return renewed.rowcount == 1
+
+
+def release(database: Database, item_id: int, worker: str) -> None:
+    """Give an item back unharmed: the worker was told to stop. The attempt does not count."""
+    database.execute(
+        "UPDATE items SET state = 'queued', worker = NULL, lease_until = NULL, attempts = attempts - 1"
+        " WHERE id = %s AND worker = %s AND state = 'running'",
+        [item_id, worker],
+    )
+
+
+def fail(database: Database, item_id: int, worker: str, reason: str, *, max_attempts: int, retry_seconds: float) -> str:
+    """Record a failed attempt: queued again after `retry_seconds`, or parked with the reason. Returns the new state."""
+    row = database.execute(
+        statement("fail_item"),
+        {"id": item_id, "worker": worker, "reason": reason, "max_attempts": max_attempts, "retry": retry_seconds},
+    ).fetchone()
+    return str(row["state"]) if row else "superseded"
+
+
+def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
+    """{id, state, documents, unchanged, items: {state: count}, failures: [{document, reason}], created_at}."""
+    job = database.execute("SELECT id, documents, unchanged, created_at FROM jobs WHERE id = %s", [job_id]).fetchone()
+    if job is None:
+        return None
+    of_job = "FROM job_items JOIN items ON items.id = item_id WHERE job_id = %s"
+    counts = database.execute(f"SELECT state, count(*) AS items {of_job} GROUP BY state", [job_id]).fetchall()
+    failures = database.execute(
+        f"SELECT document_id AS document, reason {of_job} AND state = 'parked' ORDER BY item_id LIMIT {FAILURES_SHOWN}",
+        [job_id],
+    ).fetchall()
+    items = {row["state"]: row["items"] for row in counts}
+    return {
+        "id": str(job["id"]),
+        "state": _job_state(items),
+        "documents": job["documents"],
+        "unchanged": job["unchanged"],
+        "items": items,
+        "failures": failures,
+        "created_at": job["created_at"],
+    }
+
+
+def queue(database: Database) -> dict[str, Any]:
+    """{queued, running, parked, oldest_seconds}: what waits, and for how long."""
+    row = database.execute(statement("queue_depth")).fetchone()
+    assert row is not None
+    return row
+
+
+def _job_state(items: dict[str, int]) -> str:
+    if items.get("queued") or items.get("running"):
+        return "running" if items.get("running") or items.get("done") else "queued"
+    return "failed" if items.get("parked") else "done"

@@ -1,0 +1,77 @@
+"""What a search reads: nearest vectors, matching words, and the passages they belong to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from store.connection import Database
+from store.generations import Generation
+from store.results import vector_text
+from store.statements import statement
+
+# BM25's usual constants: how fast repetition saturates, and how much long chunks are held back.
+SATURATION = 1.2
+LENGTH_WEIGHT = 0.75
+MAX_EF_SEARCH = 1000  # pgvector's own limit
+
+
+def nearest(database: Database, generation: Generation, vector: Sequence[float], limit: int) -> dict[int, float]:
+    """{chunk: inner product} of the `limit` nearest chunks, nearest first. Needs a transaction."""
+    # The index never returns more rows than ef_search; twice as many keeps the tail's recall.
+    database.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(MAX_EF_SEARCH, max(40, 2 * limit)))])
+    database.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+    rows = database.execute(
+        statement("nearest_chunks", **generation.tables), {"vector": vector_text(vector), "limit": limit}
+    ).fetchall()
+    return {row["id"]: row["similarity"] for row in rows}
+
+
+def similarities(
+    database: Database, generation: Generation, vector: Sequence[float], chunks: Sequence[int]
+) -> dict[int, float]:
+    """{chunk: inner product} of the given chunks."""
+    rows = database.execute(
+        statement("chunk_similarities", **generation.tables), {"vector": vector_text(vector), "chunks": list(chunks)}
+    ).fetchall()
+    return {row["id"]: row["similarity"] for row in rows}
+
+
+def frequencies(database: Database, generation: Generation, lexemes: Sequence[str]) -> dict[str, int]:
+    """{lexeme: chunks that contain it}, only for lexemes that some chunk contains."""
+    rows = database.execute(statement("read_frequencies", **generation.tables), {"lexemes": list(lexemes)}).fetchall()
+    return {row["lexeme"]: row["chunks"] for row in rows}
+
+
+def inverse_frequency(generation: Generation, chunks_with_it: int) -> float:
+    """BM25's weight of a lexeme: 0 for one that is everywhere, larger the rarer it is."""
+    return math.log1p((generation.chunks - chunks_with_it + 0.5) / (chunks_with_it + 0.5))
+
+
+def matching(database: Database, generation: Generation, weights: Mapping[str, float], limit: int) -> dict[int, float]:
+    """{chunk: BM25 score} of the `limit` best chunks, best first. `weights` are the lexemes' inverse frequencies."""
+    if not weights or not generation.chunks:
+        return {}
+    rows = database.execute(
+        statement("matching_chunks", **generation.tables),
+        {
+            "lexemes": list(weights),
+            "weights": list(weights.values()),
+            "saturation": SATURATION,
+            "length_weight": LENGTH_WEIGHT,
+            "mean_length": max(1.0, generation.lexemes / generation.chunks),
+            "limit": limit,
+        },
+    ).fetchall()
+    return {row["chunk_id"]: row["score"] for row in rows}
+
+
+def owners(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, str]:
+    """{chunk: id of its document}."""
+    rows = database.execute(statement("chunk_owners", **generation.tables), {"chunks": list(chunks)}).fetchall()
+    return {row["id"]: row["document_id"] for row in rows}
+
+
+def passages(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """{chunk: {document_id, title, text, start, end, metadata, source}}."""
+    rows = database.execute(statement("passages", **generation.tables), {"chunks": list(chunks)}).fetchall()
+    return {row.pop("id"): row for row in rows}

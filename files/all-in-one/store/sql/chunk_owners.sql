@@ -1,0 +1,1 @@
+SELECT id, document_id FROM {chunks} WHERE id = ANY(%(chunks)s)

@@ -1,0 +1,5 @@
+SELECT chunks.id, chunks.document_id, documents.title, chunks.content AS text,
+       chunks.start_offset AS start, chunks.end_offset AS end, documents.metadata, documents.source
+FROM {chunks} AS chunks
+JOIN documents ON documents.id = chunks.document_id
+WHERE chunks.id = ANY(%(chunks)s)

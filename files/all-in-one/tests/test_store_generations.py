@@ -1,0 +1,90 @@
+"""Which vectors belong together, and what happens when another model is wanted."""
+
+from pathlib import Path
+
+import pytest
+
+from store import documents, generations
+from store.connection import Database
+from store.documents import Document
+from store.errors import StoreError
+from store.generations import Generation, Index
+from store.migrate import migrate
+
+
+def wanted(releases: Path, release: str) -> Index:
+    return generations.read_wanted(releases / "releases" / release, chunker="c1", analyser="a1")
+
+
+def test_migrating_twice_changes_nothing(empty_database: str) -> None:
+    assert migrate(empty_database) == (None, "0001")
+    assert migrate(empty_database) == ("0001", "0001")
+
+
+def test_a_database_of_a_newer_version_is_refused(database: Database, database_url: str) -> None:
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="revision 9999, which this version does not know"):
+        migrate(database_url)
+
+
+def test_the_first_generation_comes_from_the_release(database: Database, releases: Path) -> None:
+    outcome = generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    active = generations.active(database)
+    assert outcome.changed
+    assert active is not None
+    assert (active.release, active.dimension, active.space["revision"]) == ("tiny-embedding-1", 32, "1")
+
+
+def test_the_same_release_again_changes_nothing(database: Database, releases: Path) -> None:
+    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    assert not generations.ensure(database, wanted(releases, "tiny-embedding-1")).changed
+
+
+def test_another_release_of_the_same_space_keeps_the_index(database: Database, releases: Path) -> None:
+    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    before = generations.active(database)
+    documents.submit(database, [Document("a", "text")])
+    outcome = generations.ensure(database, wanted(releases, "tiny-embedding-1-again"))
+    after = generations.active(database)
+    assert outcome.changed
+    assert before and after and after.id == before.id
+    assert after.release == "tiny-embedding-1-again"
+
+
+def test_another_space_replaces_an_empty_index(database: Database, releases: Path) -> None:
+    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    before = generations.active(database)
+    generations.ensure(database, wanted(releases, "tiny-embedding-2"))
+    after = generations.active(database)
+    assert before and after and after.id != before.id
+    assert [generation.id for generation in generations.every(database)] == [after.id]
+
+
+def test_another_space_is_refused_while_there_are_documents(database: Database, releases: Path) -> None:
+    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    documents.submit(database, [Document("a", "text")])
+    with pytest.raises(StoreError, match="1 documents are indexed by tiny-embedding-1.*revision '1' instead of '2'"):
+        generations.ensure(database, wanted(releases, "tiny-embedding-2"))
+    active = generations.active(database)
+    assert active and active.release == "tiny-embedding-1"
+
+
+def test_another_chunker_queues_every_document_again(database: Database, generation: Generation, index: Index) -> None:
+    documents.submit(database, [Document("a", "text"), Document("b", "text")])
+    database.execute("UPDATE items SET state = 'done'")
+    outcome = generations.ensure(
+        database, Index(index.space, index.dimension, index.release, "another chunker", index.analyser)
+    )
+    queued = database.execute("SELECT document_id FROM items WHERE state = 'queued' ORDER BY 1").fetchall()
+    assert "queued 2 documents" in outcome.done
+    assert [row["document_id"] for row in queued] == ["a", "b"]
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"manifest.json cannot be read .*build the embedding model as a release"):
+        generations.read_wanted(tmp_path, chunker="c", analyser="a")
+
+
+def test_a_reranker_is_no_embedding_release(releases: Path) -> None:
+    with pytest.raises(StoreError, match="is not an embedding release"):
+        generations.read_wanted(releases / "rerank", chunker="c", analyser="a")
