@@ -1,0 +1,1 @@
+"""Texts to chunks (for vectors) and to lexemes (for words)."""
