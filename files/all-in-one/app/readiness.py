@@ -1,0 +1,57 @@
+"""Is the box able to answer now? Found out by a real embedding and a real rerank, at most every few seconds."""
+
+import threading
+import time
+
+import numpy as np
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from app.models import Loaded, Models
+from pipeline.errors import ModelError
+from store import generations
+from store.connection import Pool
+from store.errors import StoreError
+
+KEEP = 5.0  # seconds that a good answer holds
+QUESTION = "반품은 언제까지 할 수 있나요?"
+ANSWER = "상품을 받은 날부터 7일 안에 반품할 수 있습니다."
+
+
+class Readiness:
+    """`why_not()` is None while the box answers."""
+
+    def __init__(self, pool: Pool, models: Models) -> None:
+        self._pool = pool
+        self._models = models
+        self._guard = threading.Lock()
+        self._good_until = 0.0
+
+    def why_not(self) -> str | None:
+        """A sentence, or None. One check at a time; who comes meanwhile gets its result."""
+        loaded = self._models.loaded
+        if loaded is None:
+            return self._models.why
+        with self._guard:
+            if time.monotonic() < self._good_until:
+                return None
+            problem = self._check(loaded)
+            if problem is None:
+                self._good_until = time.monotonic() + KEEP
+            return problem
+
+    def _check(self, loaded: Loaded) -> str | None:
+        try:
+            with self._pool.connection() as database:
+                active = generations.active(database)
+            if active is None or active.id != loaded.generation.id:
+                return "Another index generation is active than the loaded one; restart the app."
+            vector = loaded.embedder.encode_array([QUESTION], input_type="query")[0]
+            score = loaded.reranker.score(QUESTION, [ANSWER])[0]
+        except (psycopg.Error, PoolTimeout):
+            return "The database does not answer."
+        except (StoreError, ModelError) as error:
+            return str(error)
+        if not np.isfinite(vector).all() or not np.any(vector) or score is None:
+            return "The models give no usable result."
+        return None

@@ -1,0 +1,83 @@
+"""Alive, ready, healthy: three different questions."""
+
+from typing import Any
+
+import psycopg
+from fastapi import APIRouter, Request
+from psycopg_pool import PoolTimeout
+
+from app.errors import ApiError
+from app.guard import has_key
+from app.models import describe
+from app.services import Needs, Services
+from store import generations, jobs
+
+router = APIRouter()
+
+
+@router.get("/livez")
+async def live() -> dict[str, str]:
+    """The event loop turns."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+def ready(services: Needs) -> dict[str, str]:
+    """Embeds and reranks for real (again after a few seconds), and asks the database."""
+    if why := services.readiness.why_not():
+        raise ApiError(503, why, code="not_ready", retry_after=2)
+    return {"status": "ready"}
+
+
+@router.get("/health")
+def health(request: Request, services: Needs) -> dict[str, Any]:
+    """Everything an operator asks first; without the key only the status. Always 200: /readyz is for probes."""
+    services.cache.check()
+    why = services.readiness.why_not()
+    degraded = _degraded(services)
+    status = "unavailable" if why else "degraded" if degraded else "ok"
+    if not has_key(request.headers, services.settings.keys):
+        return {"status": status}
+    if why:
+        degraded = [why, *degraded]
+    answer = {"status": status, "degraded": degraded, "deployment": services.settings.deployment or None}
+    return answer | _models(services) | _database(services)
+
+
+def _degraded(services: Services) -> list[str]:
+    loaded = services.models.loaded
+    reasons = [services.cache.degraded]
+    if loaded:
+        reasons += [loaded.embedder.degraded, loaded.reranker.degraded]
+    return [reason for reason in reasons if reason]
+
+
+def _models(services: Services) -> dict[str, Any]:
+    loaded = services.models.loaded
+    if loaded is None:
+        return {"models": None, "threads": None}
+    return {
+        "models": {"embedding": describe(loaded.embedder), "reranker": describe(loaded.reranker)},
+        "threads": loaded.embedder.engine.threads if loaded.embedder.folder else None,
+    }
+
+
+def _database(services: Services) -> dict[str, Any]:
+    try:
+        with services.pool.connection() as database:
+            active = generations.active(database)
+            documents = generations.count_documents(database)
+            queue = jobs.queue(database)
+    except (psycopg.Error, PoolTimeout):
+        return {"generation": None, "documents": None, "chunks": None, "queue": None}
+    generation = (
+        {"id": active.id, "release": active.release, "space": active.space, "dimension": active.dimension}
+        if active
+        else None
+    )
+    return {
+        "generation": generation,
+        "documents": documents,
+        "chunks": active.chunks if active else 0,
+        "queue": queue,
+    }

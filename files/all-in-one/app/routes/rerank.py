@@ -1,0 +1,55 @@
+"""POST /v1/rerank, in the shape that Cohere and Jina share."""
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.models import describe
+from app.services import Needs
+from app.text_input import check_count, check_model, check_text
+
+router = APIRouter()
+
+
+class Candidate(BaseModel):
+    """A document given as an object."""
+
+    text: str
+
+
+class RerankRequest(BaseModel):
+    query: str
+    documents: list[str | Candidate]
+    model: str | None = None
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    return_documents: bool = False
+
+
+@router.post("/v1/rerank")
+def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
+    """The documents ordered by how well they answer the query, best first."""
+    settings = services.settings
+    check_text(request.query, "query", most=settings.max_text)
+    check_count(request.documents, "documents", most=settings.max_candidates)
+    texts = [entry if isinstance(entry, str) else entry.text for entry in request.documents]
+    for index, text in enumerate(texts):
+        check_text(text, f"documents.{index}", most=settings.max_text, empty_allowed=True)
+    with services.models.place() as loaded:
+        reranker = loaded.reranker
+        name = describe(reranker)["name"]
+        check_model(request.model, name, reranker.release_id)
+        ranked = reranker.rerank(request.query, texts)
+    results = [
+        {"index": entry["idx"], "relevance_score": entry["score"]}
+        | ({"document": {"text": texts[entry["idx"]]}} if request.return_documents else {})
+        for entry in ranked[: request.top_n]
+    ]
+    return {
+        "id": str(uuid.uuid4()),
+        "object": "list",
+        "model": name or reranker.release_id or None,
+        "results": results,
+        "meta": {"documents": len(texts)},
+    }

@@ -1,0 +1,36 @@
+"""POST /search."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.models import describe
+from app.searching import Request
+from app.services import Needs
+from app.text_input import check_text
+
+router = APIRouter()
+LONGEST_QUERY = 8192
+
+
+class SearchRequest(BaseModel):
+    """`fusion` vectors leaves the words out; `rerank` false leaves the first order as it is."""
+
+    query: str
+    top_k: Annotated[int, Field(ge=1, le=100)] = 10
+    rerank: bool = True
+    fusion: Literal["hybrid", "vectors"] = "hybrid"
+
+
+@router.post("/search")
+def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
+    """The documents that answer the query best, each with its best passage."""
+    check_text(request.query, "query", most=LONGEST_QUERY)
+    with services.models.place() as loaded:
+        answer = services.search.run(loaded, Request(request.query, request.top_k, request.rerank, request.fusion))
+        models = {
+            "embedding": describe(loaded.embedder)["release"],
+            "reranker": describe(loaded.reranker)["release"],
+        }
+    return {**answer, "models": models}

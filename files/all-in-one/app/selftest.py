@@ -1,0 +1,130 @@
+"""`python -m app.selftest`: one real embedding, rerank and search through HTTP. Prints one JSON line.
+
+With --url it asks a running app; with --candidate it starts the app of this image on a free loopback port first.
+"""
+
+import argparse
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from app import services, settings
+from app.main import create_app
+from app.readiness import ANSWER, QUESTION
+from store.connection import conninfo
+from store.errors import StoreError
+
+READY_SECONDS = 60.0
+TIMEOUT = 30  # seconds of one request
+
+
+class SelftestError(RuntimeError):
+    """What the app did instead of the right thing, in one sentence."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m app.selftest", description=__doc__)
+    parser.add_argument("--url", default=f"http://127.0.0.1:{os.environ.get('APP_PORT') or '8000'}")
+    parser.add_argument("--candidate", action="store_true", help="start this image's app and ask that one")
+    arguments = parser.parse_args()
+    try:
+        configured = settings.from_environment()
+        if arguments.candidate:
+            with _candidate(configured) as url:
+                report = check(url, configured.keys)
+        else:
+            report = check(arguments.url.rstrip("/"), configured.keys)
+    except (SelftestError, settings.SettingsError, StoreError) as error:
+        print(f"selftest: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report))
+    return 0
+
+
+def check(url: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Wait until ready, then embed, rerank and search. SelftestError for the first thing that is not right."""
+    headers = {"content-type": "application/json"}
+    if keys:
+        headers["authorization"] = f"Bearer {keys[0]}"
+    started = time.monotonic()
+    _wait_until_ready(url)
+    report: dict[str, Any] = {"ok": True, "ready_seconds": round(time.monotonic() - started, 2)}
+    for step in (_embed, _rerank, _search):
+        began = time.monotonic()
+        report |= step(url, headers)
+        report[f"{step.__name__[1:]}_ms"] = round((time.monotonic() - began) * 1000, 1)
+    return report
+
+
+@contextmanager
+def _candidate(configured: settings.Settings) -> Iterator[str]:
+    app = create_app(services.make(configured, conninfo()))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="candidate", daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+
+
+def _wait_until_ready(url: str) -> None:
+    give_up = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            _ask(url, "/readyz", {}, None)
+            return
+        except SelftestError as error:
+            if time.monotonic() > give_up:
+                raise SelftestError(f"not ready after {READY_SECONDS:.0f} s: {error}") from None
+            time.sleep(0.25)
+
+
+def _embed(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    answer = _ask(url, "/v1/embeddings", headers, {"input": [QUESTION], "input_type": "query"})
+    vector = answer["data"][0]["embedding"]
+    if not vector or not any(vector):
+        raise SelftestError("/v1/embeddings gave an empty or zero vector.")
+    return {"dimension": len(vector), "embedding": answer["model"]}
+
+
+def _rerank(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    answer = _ask(url, "/v1/rerank", headers, {"query": QUESTION, "documents": ["안녕하세요.", ANSWER]})
+    scores = [entry["relevance_score"] for entry in answer["results"]]
+    if len(scores) != 2 or not all(0.0 <= score <= 1.0 for score in scores):
+        raise SelftestError(f"/v1/rerank gave the scores {scores} instead of two from 0 to 1.")
+    return {"reranker": answer["model"]}
+
+
+def _search(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    answer = _ask(url, "/search", headers, {"query": QUESTION, "top_k": 3})
+    return {"search_results": len(answer["results"]), "generation": answer["generation"]}
+
+
+def _ask(url: str, path: str, headers: dict[str, str], body: dict[str, Any] | None) -> Any:
+    data = json.dumps(body).encode("utf-8") if body is not None else None
+    request = urllib.request.Request(url + path, data=data, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise SelftestError(f"{path} answered {error.code}: {error.read().decode('utf-8', 'replace')[:500]}") from None
+    except (OSError, ValueError) as error:
+        raise SelftestError(f"{path} at {url} gave no answer: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What the environment says, read once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SettingsError(RuntimeError):
+    """A variable is missing or cannot be used; the message names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`keys` is empty when requests need none."""
+
+    port: int = 8000
+    keys: tuple[str, ...] = ()
+    deployment: str = ""
+    redis_url: str = ""
+    rerank_top_k: int = 20
+    rerank_deadline: float = 2.0  # seconds
+    max_body: int = 8 * 1024 * 1024  # bytes
+    max_inputs: int = 2048
+    max_candidates: int = 1000
+    max_documents: int = 1000
+    max_text: int = 1_000_000  # characters of one document or input
+    max_inferences: int = 32  # requests that may wait for the models at once; more are asked to come back
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """SettingsError when a variable cannot be used."""
+    required = _boolean(environment, "REQUIRE_API_KEY", True)
+    key_file = environment.get("API_KEY_FILE", "/run/secrets/api_key")
+    return Settings(
+        port=_integer(environment, "APP_PORT", 8000, 1, 65535),
+        keys=_read_keys(key_file) if required else (),
+        deployment=environment.get("ONEBOX_DEPLOYMENT", ""),
+        redis_url=environment.get("REDIS_URL", ""),
+        rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
+        rerank_deadline=_integer(environment, "RERANK_DEADLINE_MS", 2000, 1, 60_000) / 1000,
+        max_body=_integer(environment, "MAX_BODY_BYTES", Settings.max_body, 1024, 1 << 30),
+        max_inferences=_integer(environment, "MAX_INFERENCES", Settings.max_inferences, 1, 10_000),
+    )
+
+
+def _read_keys(file: str) -> tuple[str, ...]:
+    """One key a line: during a rotation the old and the new one are both good."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise SettingsError(
+            f"REQUIRE_API_KEY is true and API_KEY_FILE {file} cannot be read ({error.strerror}); "
+            "mount the key there, or set REQUIRE_API_KEY=false."
+        ) from None
+    if not lines:
+        raise SettingsError(f"API_KEY_FILE {file} is empty; write a key into it.")
+    return tuple(lines)
+
+
+def _boolean(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    value = environment.get(name, "").lower() or str(default).lower()
+    if value not in ("true", "false"):
+        raise SettingsError(f"{name} is {value!r}; write true or false.")
+    return value == "true"
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = environment.get(name) or str(default)
+    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+        raise SettingsError(f"{name} is {value!r}; write a whole number from {least} to {most}.")
+    return int(value)
