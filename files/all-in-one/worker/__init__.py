@@ -1,0 +1,1 @@
+"""The ingestion service: takes queued documents, computes their chunks, vectors and lexemes, stores them."""

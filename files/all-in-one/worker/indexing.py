@@ -1,0 +1,56 @@
+"""One document to what is stored of it, in one generation."""
+
+import unicodedata
+from collections.abc import Callable
+
+from pipeline.embedder import Embedder
+from store import wanted
+from store.generations import Generation
+from store.jobs import Item
+from store.results import IndexedChunk
+from text.analyser import Analyser
+from text.chunker import Chunk, Chunker
+
+SLICE = 8  # passages embedded between two looks at whether to go on
+
+
+class Interrupted(Exception):
+    """The worker was told to stop, or lost the item's lease, in the middle of a document."""
+
+
+class Indexer:
+    """Chunks, vectors and lexemes by the model of one generation."""
+
+    def __init__(self, generation: Generation, analyser: Analyser, *, threads: int) -> None:
+        """ModelError or StoreError if the generation's release cannot be loaded."""
+        self.generation = generation
+        self._embedder = Embedder(wanted.embedding_release(generation.release), threads=threads)
+        self._chunker = Chunker(self._embedder)
+        self._analyser = analyser
+
+    def serves(self, generation: Generation) -> bool:
+        """True while its model is the one the generation is computed with."""
+        return (self.generation.id, self.generation.release) == (generation.id, generation.release)
+
+    def prove_alive(self) -> None:
+        """One real inference."""
+        self._embedder.encode_array(["alive"], input_type="passage")
+
+    def index(self, item: Item, go_on: Callable[[], bool]) -> list[IndexedChunk]:
+        """All chunks of the item's document. Interrupted as soon as `go_on()` is False between two slices."""
+        chunks = self._chunker.cut(item.text)
+        indexed: list[IndexedChunk] = []
+        for start in range(0, len(chunks), SLICE):
+            if not go_on():
+                raise Interrupted
+            indexed += self._index_slice(item.title, chunks[start : start + SLICE])
+        return indexed
+
+    def _index_slice(self, title: str, chunks: list[Chunk]) -> list[IndexedChunk]:
+        # Composed characters: a text from a Mac may spell Korean in single letters, which models were not trained on.
+        passages = [unicodedata.normalize("NFC", self._chunker.passage(title, chunk.text)) for chunk in chunks]
+        vectors = self._embedder.encode_array(passages, input_type="passage")
+        return [
+            IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vector.tolist(), lexemes)
+            for chunk, vector, lexemes in zip(chunks, vectors, map(self._analyser.lexemes, passages), strict=True)
+        ]

@@ -1,0 +1,145 @@
+"""Claim, compute, store, again. Whatever kills this process, the item is finished by whoever comes next, once."""
+
+import os
+import secrets
+import socket
+import threading
+import time
+
+import psycopg
+
+from app.log import log, log_exception
+from pipeline.errors import ModelError
+from store import generations, jobs, results
+from store.connection import Database, connect
+from store.errors import StoreError
+from store.generations import Generation
+from store.jobs import Item
+from text.analyser import Analyser
+from worker import heartbeat
+from worker.indexing import Indexer, Interrupted
+from worker.lease import LeaseKeeper
+from worker.settings import Settings
+
+RECONNECT = 1.0  # seconds
+PROOF = 30.0  # seconds without a document after which an inference shows that the model still works
+LONGEST_REASON = 500
+
+
+class Worker:
+    """One worker. `stop` makes it give back what it holds and return."""
+
+    def __init__(self, database: str, settings: Settings) -> None:
+        self._where = database
+        self._settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.stop = threading.Event()
+        self._analyser = Analyser()
+        self._indexer: Indexer | None = None
+        self._proven_at = 0.0
+
+    def run(self) -> None:
+        """Until `stop` is set. A database that is away, or not migrated yet, is waited for."""
+        waiting_for = ""
+        while not self.stop.is_set():
+            try:
+                with connect(self._where) as database:
+                    self._prepare(database)
+                    waiting_for = ""
+                    while not self.stop.is_set():
+                        self._turn(database)
+            except psycopg.OperationalError:
+                why = "The database does not answer."
+            except (StoreError, ModelError) as error:
+                why = str(error)
+            else:
+                return
+            if why != waiting_for:
+                log("waiting", "warning", why=why)
+                waiting_for = why
+            self.stop.wait(RECONNECT)
+
+    def _prepare(self, database: Database) -> None:
+        """Load the active generation's model before the first document, and prove that it works."""
+        try:
+            generation = generations.active(database)
+        except psycopg.errors.UndefinedTable:
+            generation = None
+        if generation is None:
+            raise StoreError("There is no active generation; run `python -m store migrate` first.")
+        self._prove(self._indexer_for(generation))
+
+    def _turn(self, database: Database) -> None:
+        """One item, or a short sleep."""
+        item = jobs.claim(
+            database, self.name, lease_seconds=self._settings.lease, max_attempts=self._settings.max_attempts
+        )
+        if item:
+            self._process(database, item)
+        else:
+            self.stop.wait(self._settings.poll)
+            if self._indexer and time.monotonic() - self._proven_at > PROOF:
+                self._prove(self._indexer)
+        heartbeat.beat(self._settings.heartbeat)
+
+    def _process(self, database: Database, item: Item) -> None:
+        started = time.monotonic()
+        try:
+            stored = self._index(database, item)
+        except Interrupted:
+            jobs.release(database, item.id, self.name)
+            log("released", item=item.id)
+        except psycopg.OperationalError:
+            self._give_back(item)
+            raise
+        except Exception as error:
+            # Whatever a document does to the code, it must not keep the next one from being indexed.
+            self._fail(database, item, error)
+        else:
+            event = "indexed" if stored is not None else "dropped"
+            log(event, item=item.id, chunks=stored, ms=round((time.monotonic() - started) * 1000, 1))
+
+    def _index(self, database: Database, item: Item) -> int | None:
+        """Number of chunks stored, None if the item turned out not to be ours any more."""
+        generation = generations.get(database, item.generation_id)
+        indexer = self._indexer_for(generation)
+        with LeaseKeeper(self._where, item.id, self.name, seconds=self._settings.lease) as lease:
+
+            def go_on() -> bool:
+                heartbeat.beat(self._settings.heartbeat)
+                return lease.held and not self.stop.is_set()
+
+            chunks = indexer.index(item, go_on)
+        if not results.complete(database, item, self.name, generation, chunks):
+            return None
+        return len(chunks)
+
+    def _indexer_for(self, generation: Generation) -> Indexer:
+        current = self._indexer
+        if current is None or not current.serves(generation):
+            current = Indexer(generation, self._analyser, threads=self._settings.threads)
+            log("model_loaded", generation=generation.id, release=generation.release)
+            self._indexer = current
+        return current
+
+    def _prove(self, indexer: Indexer) -> None:
+        indexer.prove_alive()
+        self._proven_at = time.monotonic()
+        heartbeat.beat(self._settings.heartbeat)
+
+    def _fail(self, database: Database, item: Item, error: Exception) -> None:
+        log_exception("failed", error)
+        reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        settings = self._settings
+        state = jobs.fail(
+            database, item.id, self.name, reason, max_attempts=settings.max_attempts, retry_seconds=settings.retry
+        )
+        log("attempt_failed", "warning", item=item.id, attempt=item.attempts, state=state)
+
+    def _give_back(self, item: Item) -> None:
+        """The database went away in the middle: no fault of the document. Its lease runs out if this fails too."""
+        try:
+            with connect(self._where) as database:
+                jobs.release(database, item.id, self.name)
+        except psycopg.OperationalError:
+            log("lease_left_to_run_out", "warning", item=item.id)
