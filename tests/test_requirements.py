@@ -1,4 +1,4 @@
-"""requirements.yml serves operators with an ansible-core of their own: it must name what the locked `ansible` brings."""
+"""requirements.yml, for operators with an ansible-core of their own, names what the locked `ansible` brings."""
 
 from __future__ import annotations
 
