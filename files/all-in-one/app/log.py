@@ -1,4 +1,4 @@
-"""One JSON line per event on standard output. Never a text, a query or a key."""
+"""One JSON line per event. Never a text, a query or a key."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _guard = threading.Lock()
+stream = sys.stdout
 
 
 def log(event: str, level: str = "info", **fields: Any) -> None:
@@ -20,8 +21,8 @@ def log(event: str, level: str = "info", **fields: Any) -> None:
         line["request_id"] = request
     text = json.dumps(line | fields, ensure_ascii=False)
     with _guard:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        stream.write(text + "\n")
+        stream.flush()
 
 
 def log_exception(event: str, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from app import services, settings
+from app import log, services, settings
 from app.main import create_app
 from app.readiness import ANSWER, QUESTION
 from store.connection import conninfo
@@ -37,6 +37,8 @@ def main() -> int:
     parser.add_argument("--url", default=f"http://127.0.0.1:{os.environ.get('APP_PORT') or '8000'}")
     parser.add_argument("--candidate", action="store_true", help="start this image's app and ask that one")
     arguments = parser.parse_args()
+    log.stream = sys.stderr  # standard output is for the report
+    log.take_over_logging()
     try:
         configured = settings.from_environment()
         if arguments.candidate:

@@ -9,14 +9,16 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=tmpfs,t
     fi
 
 FROM python AS venv
-COPY app/requirements.txt images/prune_venv.sh /tmp/build/
+COPY app/build-requirements.txt app/requirements.txt images/prune_venv.sh /tmp/build/
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=tmpfs,target=/var/lib/apt/lists \
     apt-get update -q && apt-get install -qy --no-install-recommends python3-venv binutils
 # --no-deps: the lock is complete, and leaves out on purpose what app/excludes.in names.
-# kiwipiepy-model is data only and published as source only.
+# --no-build-isolation: kiwipiepy-model is published as source only, and what packs its data is locked too.
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-deps --only-binary :all: --no-binary kiwipiepy-model --require-hashes -r /tmp/build/requirements.txt \
+    && /opt/venv/bin/pip install --no-deps --only-binary :all: --require-hashes -r /tmp/build/build-requirements.txt \
+    && /opt/venv/bin/pip install --no-deps --no-build-isolation --only-binary :all: --no-binary kiwipiepy-model \
+        --require-hashes -r /tmp/build/requirements.txt \
     && sh /tmp/build/prune_venv.sh /opt/venv
 
 FROM python
