@@ -34,7 +34,8 @@ def activate(workspace: Workspace, kind: str, release_id: str) -> dict[str, Any]
 def check_release(folder: Path, kind: str) -> None:
     """BuildError unless the release is whole, by its own hashes, and of the wanted kind."""
     if not (folder / "manifest.json").is_file():
-        raise BuildError(f"{folder} is no release. The ones there: {', '.join(_releases(folder.parent)) or 'none'}.")
+        there = ", ".join(_releases(folder.parent)) or "none"
+        raise BuildError(f"{folder} is no release. Those there: {there}.")
     manifest = read_json(folder / "manifest.json")
     if manifest["kind"] != kind:
         raise BuildError(f"{folder.name} is a release of kind {manifest['kind']}, expected {kind}.")

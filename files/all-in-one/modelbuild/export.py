@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, An
     """Export into the folder `out`; figures of the comparison with the original are returned."""
     if profile.route == "prebuilt":
         return _take_prebuilt(snapshot, profile, out)
-    _stay_offline()
+    _prepare_libraries()
     say("export", f"{profile.name} by the route {profile.route}")
     texts = fidelity_texts(profile)
     exporter = _export_embedding if profile.route == "sentence-transformers" else _export_transformers
@@ -124,10 +125,14 @@ def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any
     return {"float_bytes": weight_bytes(out / "model.onnx"), "output": output, "versus_original": None}
 
 
-def _stay_offline() -> None:
-    """The snapshot is complete: whatever the libraries would still look for elsewhere is not pinned."""
+def _prepare_libraries() -> None:
+    """Keep them offline (the snapshot is complete: what they would still look for elsewhere is not pinned) and quiet."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("transformers", "optimum", "sentence_transformers"):
+    # Their advice is for people who train; what is wrong with an export, the comparison afterwards finds.
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    for name in ("optimum", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="torch|transformers|sentence_transformers|optimum")
+    warnings.filterwarnings("ignore", message=".*(Converting a tensor|torch_dtype|legacy TorchScript).*")

@@ -44,7 +44,7 @@ def optimise_folder(source: Path, profile: Profile, out: Path, output: str) -> d
         why = f"attention fused in {attention} of {layers} layers"
         if profile.route != "prebuilt":
             raise BuildError(
-                f"{profile.name}: {why}. The graph has another shape than this version's exporter makes: build with the "
+                f"{profile.name}: {why}. The graph has another shape than this exporter's: build with the "
                 "locked versions (modelbuild/requirements.txt) in a fresh environment."
             )
         return _leave_unfused(source, out, f"{why}: the repository's own graph has another shape", layers)

@@ -13,12 +13,13 @@ from modelbuild.graph import files_of, weight_bytes
 from modelbuild.progress import say
 from modelbuild.quantise import FLOAT32, QUANTISED, TABLE, Recipe, quantise, quantise_products, recipe_for
 from modelbuild.request import Request
-from modelbuild.sensitivity import RUNS, rank_products
+from modelbuild.sensitivity import rank_products
 from modelbuild.texts import GateTexts, read_gate_texts
 from modelbuild.thresholds import LADDER, MOST_IN_FLOAT
 from modelbuild.workspace import Workspace, finished, place, read_json, stage, write_json
 
 FLOAT = "model.onnx"
+SENSITIVITY_TEXTS = 8
 
 
 @dataclass
@@ -97,7 +98,7 @@ class _Proof:
         return [*steps, Recipe(last.weights, table_in_int8=False, in_float=last.in_float)]
 
     def _rank(self) -> None:
-        sequences = sample_sequences(self.fused, self.profile, self.texts, max(1, RUNS // 50))
+        sequences = sample_sequences(self.fused, self.profile, self.texts, SENSITIVITY_TEXTS)
         self.sensitivity = rank_products(self.fused / FLOAT, self.output, sequences, self.attempt)
 
     def _try_step(self, recipe: Recipe) -> Trial:

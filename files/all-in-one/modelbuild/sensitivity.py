@@ -20,7 +20,7 @@ from pipeline.threads import available_threads
 from pipeline.tokens import TokenSequence
 
 SWITCHES = "onebox_switches"
-RUNS = 400
+RUNS = 192
 
 
 def weight_products(graph: Any) -> list[Any]:

@@ -91,7 +91,7 @@ def _from_bare_folder(folder: Path, file: Path, kind: str, model_name: str) -> M
         folder=folder,
         file=file,
         kind=kind,
-        max_length=_bare_max_length(folder),
+        max_length=stated_max_length(folder),
         pooling=_bare_pooling(folder),
         prefixes=prefixes,
         default_input_type="query" if "query" in prefixes else None,
@@ -120,7 +120,7 @@ def _bare_pooling(folder: Path) -> str:
     return "cls" if _optional_json(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
 
 
-def _bare_max_length(folder: Path) -> int:
+def stated_max_length(folder: Path) -> int:
     """The smallest length any of the folder's files states; tokenizers write 1e30 for "not known"."""
     stated = (
         _optional_json(folder / "sentence_bert_config.json").get("max_seq_length"),
