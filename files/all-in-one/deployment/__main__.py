@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from deployment import images, releases, secrets
+from deployment import images, recap, releases, secrets
 
 Result = dict[str, object]
 
@@ -59,6 +59,10 @@ def _begin(arguments: argparse.Namespace) -> Result:
     return {"changed": releases.begin(arguments.state, arguments.digest)}
 
 
+def _recap(arguments: argparse.Namespace) -> Result:
+    return {"changed": False, "recap": recap.lines(arguments.root, arguments.state, arguments.models, arguments.address)}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m deployment", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("/opt/onebox"), help="deployments and payloads")
@@ -86,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--digest", required=True)
     sub.add_argument("--payload", type=Path, required=True)
     sub.add_argument("--keep", type=int, default=3)
+    sub = command("recap", _recap, "say what the box is")
+    sub.add_argument("--models", type=Path, default=Path("/opt/models"))
+    sub.add_argument("--address", required=True, help="what the box listens on, HOST:PORT")
     command("begin", _begin, "note that the containers are about to change").add_argument("--digest", required=True)
     return parser
 
