@@ -1,0 +1,214 @@
+"""What preflight says: every problem names the thing, the value found, what was expected and the next step."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from preflight import preflight_problems, preflight_untested
+
+GOOD: dict[str, Any] = {
+    "facts": {
+        "distribution": "Debian",
+        "distribution_version": "13.1",
+        "distribution_major_version": "13",
+        "architecture": "x86_64",
+        "memtotal_mb": 8000,
+        "mounts": [
+            {"mount": "/", "size_available": 40e9},
+            {"mount": "/boot", "size_available": 1e8},
+        ],
+    },
+    "probe": ["flags : fpu sse avx avx2", "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*"],
+    "spec_errors": [],
+    "preflight_min_memory_mb": 3500,
+    "preflight_min_disk_gb": 10,
+    "docker_source": "debian",
+    "docker_extra_ca_certificates": [],
+    "model_builder_torch_source": "debian",
+    "models_embedding": "small",
+    "models_reranker": "ranker",
+    "models_profiles": {
+        "small": {"kind": "embedding", "licence": "MIT", "source": {"type": "hub", "revision": "ab12"}},
+        "floating": {"kind": "embedding", "licence": "MIT", "source": {"type": "hub", "revision": None}},
+        "ranker": {"kind": "reranker", "licence": "MIT", "source": {"type": "demo"}},
+        "closed": {"kind": "reranker", "licence": "CC-BY-NC-4.0", "source": {"type": "hub", "revision": "cd34"}},
+        "drifting": {"kind": "reranker", "licence": "MIT", "source": {"type": "hub", "revision": None}},
+    },
+    "models_accepted_licenses": ["MIT", "Apache-2.0"],
+    "stack_listen": "127.0.0.1",
+    "stack_port": 8080,
+    "stack_image_source": "debian",
+}
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    """A good VM with `changes`: a variable by its name, a fact as facts__NAME."""
+    changed = deepcopy(GOOD)
+    for name, value in changes.items():
+        if name.startswith("facts__"):
+            changed["facts"][name.removeprefix("facts__")] = value
+        else:
+            changed[name] = value
+    return changed
+
+
+def problem(**changes: Any) -> str:
+    """The one problem of a good VM with `changes`."""
+    problems = preflight_problems(given(**changes))
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
+    assert preflight_problems(GOOD) == []
+    assert preflight_untested(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    "changes,thing,found,expected,next_step",
+    [
+        (
+            {"facts__distribution_version": "11.9"},
+            "Operating system",
+            "Debian 11",
+            "Debian 13 (tested) or Ubuntu 24.04 (untested)",
+            "Use such a VM",
+        ),
+        (
+            {"facts__distribution": "Ubuntu", "facts__distribution_version": "24.04"},
+            "docker_source",
+            "is debian",
+            "expected docker",
+            "Set docker_source: docker",
+        ),
+        (
+            {"facts__architecture": "riscv64"},
+            "Architecture",
+            "riscv64",
+            "expected one of aarch64, x86_64",
+            "Use another VM type",
+        ),
+        ({"probe": ["flags : fpu sse avx"]}, "CPU", "no AVX2", "expected it", "Use a VM type"),
+        ({"facts__memtotal_mb": 2000}, "Memory", "2000 MB", "preflight_min_memory_mb = 3500", "Use a larger VM"),
+        (
+            {"facts__mounts": [{"mount": "/", "size_available": 40e9}, {"mount": "/opt", "size_available": 3.5e9}]},
+            "Disk",
+            "3.5 GB free at /opt/models (file system /opt)",
+            "preflight_min_disk_gb = 10",
+            "Enlarge the disk",
+        ),
+        ({"stack_listen": "everywhere"}, "stack_listen", "'everywhere'", "expected an IP address", "Write 127.0.0.1"),
+        ({"stack_port": "eighty"}, "stack_port", "'eighty'", "from 1 to 65535", "Write one that is free"),
+        ({"stack_port": 70000}, "stack_port", "70000", "from 1 to 65535", "Write one that is free"),
+        ({"stack_port": 22}, "stack_port is 22", "0.0.0.0:22", "expected a free port", "set stack_port"),
+        (
+            {"models_embedding": "smal"},
+            "models_embedding",
+            "'smal'",
+            "expected one of floating, small",
+            "models_extra_profiles",
+        ),
+        ({"models_embedding": "ranker"}, "models_embedding", "'ranker'", "floating, small", "Choose one of them"),
+        ({"models_reranker": ["ranker"]}, "models_reranker", "['ranker']", "closed, drifting, ranker", "Choose one"),
+        (
+            {"models_embedding": "floating"},
+            "models_embedding is floating",
+            "revision is not pinned",
+            "expected a commit hash",
+            "Pin it",
+        ),
+        (
+            {"models_reranker": "closed"},
+            "models_reranker is closed",
+            "CC-BY-NC-4.0",
+            "models_accepted_licenses",
+            "add it there, or choose ranker.",
+        ),
+        (
+            {"docker_extra_ca_certificates": ["/nowhere/ca.crt"]},
+            "docker_extra_ca_certificates",
+            "/nowhere/ca.crt",
+            "expected a file on the controller",
+            "Correct the path",
+        ),
+        (
+            {"docker_extra_ca_certificates": "/etc/ca.crt"},
+            "docker_extra_ca_certificates",
+            "'/etc/ca.crt'",
+            "expected a list",
+            "Write [/etc/ca.crt]",
+        ),
+        (
+            {"spec_errors": ["value of docker_source must be one of: debian, docker, got: snap"]},
+            "docker_source",
+            "got: snap",
+            "must be one of: debian, docker",
+            "Correct it in the inventory",
+        ),
+    ],
+)
+def test_a_problem_names_thing_value_expectation_and_next_step(
+    changes: dict[str, Any], thing: str, found: str, expected: str, next_step: str
+) -> None:
+    said = problem(**changes)
+    for part in (thing, found, expected, next_step):
+        assert part in said
+    assert said.endswith(".")
+
+
+def test_several_problems_come_in_one_list() -> None:
+    problems = preflight_problems(
+        given(facts__memtotal_mb=1, stack_listen="x", models_embedding="y", stack_port=0, spec_errors=["argument z"])
+    )
+    assert len(problems) == 5
+    for name in ("Memory", "stack_listen", "models_embedding", "stack_port", "argument z"):
+        assert sum(name in said for said in problems) == 1
+
+
+def test_a_figure_of_the_wrong_type_hides_no_other_problem() -> None:
+    said = problem(preflight_min_memory_mb="lots", preflight_min_disk_gb="more", spec_errors=["argument lots"])
+    assert "argument lots" in said
+
+
+def test_a_number_that_extra_vars_brought_as_text_is_a_number() -> None:
+    assert preflight_problems(given(stack_port="9090", preflight_min_memory_mb="3500")) == []
+
+
+def test_what_the_box_itself_takes_is_no_problem() -> None:
+    probe = [*GOOD["probe"], "LISTEN 0 4096 127.0.0.1:8080 0.0.0.0:*", "deployed"]
+    full = [{"mount": "/", "size_available": 1e9}]
+    assert preflight_problems(given(probe=probe, facts__mounts=full)) == []
+
+
+def test_another_port_that_ends_alike_is_free() -> None:
+    assert preflight_problems(given(probe=[*GOOD["probe"], "LISTEN 0 4096 [::1]:18080 [::]:*"])) == []
+
+
+def test_arm_needs_no_avx2_and_is_called_untested() -> None:
+    arm = given(facts__architecture="aarch64", probe=["Features : fp asimd asimddp"])
+    assert preflight_problems(arm) == []
+    assert preflight_untested(arm) == ["Untested: architecture aarch64 (tests run on x86_64)."]
+
+
+def test_every_alternative_without_a_test_is_called_untested() -> None:
+    notes = preflight_untested(
+        given(
+            facts__distribution="Ubuntu",
+            facts__distribution_version="24.04",
+            facts__distribution_major_version="24",
+            docker_source="docker",
+            model_builder_torch_source="index",
+            stack_image_source="registry",
+        )
+    )
+    for name in ("Ubuntu 24.04", "docker_source: docker", "model_builder_torch_source: index", "registry"):
+        assert any(name in note for note in notes)
+
+
+def test_without_an_alternative_the_licence_must_be_accepted() -> None:
+    profiles = {name: profile for name, profile in GOOD["models_profiles"].items() if name != "ranker"}
+    said = problem(models_reranker="closed", models_profiles=profiles)
+    assert said.endswith("add it there.")
