@@ -33,8 +33,8 @@ SILENT_ACTIONS = {
 
 def failure_lines(result: dict) -> list[str]:
     """What a failed task has to say, for people: its message, then what the command wrote."""
-    message = result.get("msg", "")
-    lines = [str(line) for line in message] if isinstance(message, list) else [str(message)]
+    message = result.get("msg") or result.get("censored", "")
+    lines = [str(line) for line in message] if isinstance(message, list) else str(message).splitlines()
     for stream in ("stderr_lines", "stdout_lines"):
         if result.get("rc") and result.get(stream):
             return lines + result[stream][-40:]
