@@ -51,6 +51,8 @@ class CallbackModule(DefaultCallback):
     def __init__(self) -> None:
         super().__init__()
         self._start = time.monotonic()
+        # A loop's own result names no item: what its failed items said is kept until it is known whether it counts.
+        self._failed_items: dict[str, list[dict]] = {}
 
     def set_options(self, task_keys=None, var_options=None, direct=None) -> None:
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
@@ -73,6 +75,7 @@ class CallbackModule(DefaultCallback):
         if self._display.verbosity:
             super().v2_playbook_on_task_start(task, is_conditional)
             return
+        self._failed_items = {}
         # At the start, not with the first result: a person sees what is running now.
         self._last_task_banner = task._uuid
         if task.action not in SILENT_ACTIONS:
@@ -91,7 +94,7 @@ class CallbackModule(DefaultCallback):
             if self._display.verbosity:
                 super().v2_runner_on_failed(result, ignore_errors)
             return
-        failed = [r for r in result.result.get("results", []) if r.get("failed")] or [result.result]
+        failed = self._failed_items.get(result.host.get_name()) or [result.result]
         self._display.display(
             f"{self._clock()}   FAILED on {self.host_label(result)}: {result.task.get_name().strip()}",
             color=C.COLOR_ERROR,
@@ -102,6 +105,7 @@ class CallbackModule(DefaultCallback):
     def v2_runner_item_on_failed(self, result) -> None:
         if self._display.verbosity:
             super().v2_runner_item_on_failed(result)
+        self._failed_items.setdefault(result.host.get_name(), []).append(result.result)
 
     def v2_runner_on_unreachable(self, result) -> None:
         if self._display.verbosity or not result.task.ignore_unreachable:
