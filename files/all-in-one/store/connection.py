@@ -15,7 +15,7 @@ from store.errors import StoreError
 Database = Connection[DictRow]
 Pool = ConnectionPool[Database]
 
-CONNECT_TIMEOUT = 5  # seconds
+CONNECT_TIMEOUT = 10  # seconds
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
 
 

@@ -63,23 +63,27 @@ def fail(database: Database, item_id: int, worker: str, reason: str, *, max_atte
 
 
 def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
-    """{id, state, documents, unchanged, items: {state: count}, failures: [{document, reason}], created_at}."""
-    job = database.execute("SELECT id, documents, unchanged, created_at FROM jobs WHERE id = %s", [job_id]).fetchone()
+    """How far a job is, None if there is none.
+
+    `status` is queued, running, done or failed; `done` counts the documents that need nothing more, the `unchanged`
+    ones included; `error` is a sentence about those that were given up, listed (the first of them) in `failures`.
+    """
+    job = database.execute(statement("job_status"), {"job": job_id}).fetchone()
     if job is None:
         return None
-    of_job = "FROM job_items JOIN items ON items.id = item_id WHERE job_id = %s"
-    counts = database.execute(f"SELECT state, count(*) AS items {of_job} GROUP BY state", [job_id]).fetchall()
-    failures = database.execute(
-        f"SELECT document_id AS document, reason {of_job} AND state = 'parked' ORDER BY item_id LIMIT {FAILURES_SHOWN}",
-        [job_id],
-    ).fetchall()
-    items = {row["state"]: row["items"] for row in counts}
+    failures = database.execute(statement("job_failures"), {"job": job_id, "most": FAILURES_SHOWN}).fetchall()
+    waiting = job["queued"] + job["running"]
+    done = job["documents"] - waiting - job["parked"]
+    error = None
+    if failures:
+        error = f"{job['parked']} of {job['documents']} documents were given up, the first: {failures[0]['reason']}"
     return {
-        "id": str(job["id"]),
-        "state": _job_state(items),
+        "job": str(job["id"]),
+        "status": _state(waiting=waiting, begun=job["running"] + done > job["unchanged"], parked=job["parked"]),
         "documents": job["documents"],
+        "done": done,
         "unchanged": job["unchanged"],
-        "items": items,
+        "error": error,
         "failures": failures,
         "created_at": job["created_at"],
     }
@@ -92,7 +96,7 @@ def queue(database: Database) -> dict[str, Any]:
     return row
 
 
-def _job_state(items: dict[str, int]) -> str:
-    if items.get("queued") or items.get("running"):
-        return "running" if items.get("running") or items.get("done") else "queued"
-    return "failed" if items.get("parked") else "done"
+def _state(*, waiting: int, begun: bool, parked: int) -> str:
+    if waiting:
+        return "running" if begun else "queued"
+    return "failed" if parked else "done"
