@@ -67,7 +67,7 @@ def _export_embedding(snapshot: Path, profile: Profile, out: Path, texts: list[A
         model_kwargs={"attn_implementation": ATTENTION, "torch_dtype": "float32"},
     )
     model.max_seq_length = profile.max_length
-    dimension = model.get_sentence_embedding_dimension()
+    dimension = model.get_embedding_dimension()
     if dimension != profile.dimension:
         raise BuildError(
             f"{profile.name}: the model gives {dimension} dimensions, the profile says {profile.dimension}."

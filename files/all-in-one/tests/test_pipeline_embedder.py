@@ -1,0 +1,142 @@
+"""Texts to vectors, with real graphs."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_graphs import ALL_INPUTS, write_model
+
+from pipeline.embedder import Embedder
+from pipeline.errors import ModelError
+
+PREFIXES = {"prefixes": {"query": "q: ", "passage": "p: "}, "default_input_type": "query", "normalize": True}
+
+
+@pytest.fixture(autouse=True)
+def no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EMBED_MODEL", "EMBED_ONNX_PATH", "EMBED_ONNX_DIR", "EMBED_FALLBACK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_it_feeds_the_token_types_that_a_graph_demands(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", inputs=ALL_INPUTS)
+    assert len(Embedder(folder).encode(["hello"])[0]) == 32
+
+
+def test_it_feeds_nothing_that_a_graph_does_not_declare(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", inputs=("input_ids",))
+    assert len(Embedder(folder).encode(["hello"])[0]) == 32
+
+
+def test_it_refuses_a_graph_with_an_unknown_input_by_name(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", inputs=("input_ids", "pixel_values"))
+    with pytest.raises(ModelError, match="pixel_values"):
+        Embedder(folder)
+
+
+def test_vectors_come_in_the_callers_order(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"), threads=3)
+    texts = [random.Random(number).choice("abcdef") * (1 + number * 7 % 50) for number in range(40)]
+    alone = [embedder.encode([text])[0] for text in texts]
+    assert embedder.encode(texts) == alone
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.int8.onnx"])
+def test_a_vector_is_the_same_bits_alone_and_among_others(tmp_path: Path, file: str) -> None:
+    folder = write_model(tmp_path / "m", inputs=ALL_INPUTS)
+    if file == "model.int8.onnx":
+        from modelbuild.quantise import Recipe, quantise_file  # noqa: PLC0415
+
+        quantise_file(folder / "model.onnx", folder / file, Recipe("int8-7bit"))
+    embedder = Embedder(folder / file, threads=2)
+    texts = ["short", "a much longer text, " * 20, "반품 정책은 어떻게 되나요?", ""]
+    together = embedder.encode_array(texts)
+    for text, vector in zip(texts, together, strict=True):
+        assert (embedder.encode_array([text])[0] == vector).all()
+
+
+def test_the_prefix_of_the_input_type_is_added(tmp_path: Path) -> None:
+    with_prefix = Embedder(write_model(tmp_path / "a", manifest={"profile": PREFIXES}))
+    without = Embedder(write_model(tmp_path / "b", manifest={"profile": {}}))
+    for input_type, prefix in (("query", "q: "), ("passage", "p: "), (None, "q: ")):
+        vector = with_prefix.encode(["text"], input_type=input_type)
+        assert vector == without.encode([prefix + "text"])
+        assert with_prefix.count_tokens("text", input_type=input_type) == without.count_tokens(prefix + "text")
+
+
+def test_an_unknown_input_type_is_refused(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"))
+    with pytest.raises(ValueError, match="document"):
+        embedder.encode(["text"], input_type="document")
+
+
+def test_a_long_text_is_cut_and_said_to_be(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m", manifest={}))
+    info = embedder.encode_with_info(["x" * 62, "x" * 63, "x" * 500])
+    assert info.tokens == [64, 64, 64]
+    assert info.truncated == [False, True, True]
+    assert (info.vectors[1] == info.vectors[2]).all()
+    assert embedder.count_tokens("x" * 500) == 502
+
+
+def test_the_public_tokenizer_does_not_truncate(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m", manifest={}))
+    assert len(embedder.tokenizer.encode("x" * 500).ids) == 502
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_graph_without_pooling_is_pooled_as_the_profile_says(tmp_path: Path, pooling: str) -> None:
+    manifest = {"profile": {"pooling": pooling, "normalize": False}}
+    embedder = Embedder(write_model(tmp_path / "m", pooled=False, manifest=manifest))
+    tokens = embedder.engine.run(embedder.tokenizer.encode("hello").ids)
+    expected = tokens[0] if pooling == "cls" else tokens.mean(axis=0)
+    assert np.allclose(embedder.encode_array(["hello"])[0], expected)
+
+
+def test_vectors_have_unit_length_when_the_profile_normalises(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m", pooled=False, manifest={"profile": {"normalize": True}}))
+    assert np.allclose(np.linalg.norm(embedder.encode_array(["a", "bb"]), axis=1), 1.0, atol=1e-6)
+
+
+def test_no_texts_give_no_vectors(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"))
+    assert embedder.encode([]) == []
+    assert embedder.encode_array([]).shape == (0, 32)
+
+
+def test_a_text_instead_of_a_list_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="list"):
+        Embedder(write_model(tmp_path / "m")).encode("text")
+
+
+def test_the_environment_names_the_folder_or_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "m", manifest={"id": "tiny-env"})
+    monkeypatch.setenv("EMBED_ONNX_DIR", str(folder))
+    assert Embedder().release_id == "tiny-env"
+    monkeypatch.setenv("EMBED_ONNX_PATH", str(folder / "model.onnx"))
+    assert Embedder().dim == 32
+
+
+def test_a_link_is_read_once_so_that_a_switch_does_not_mix_releases(tmp_path: Path) -> None:
+    write_model(tmp_path / "releases" / "one", manifest={"id": "one"})
+    (tmp_path / "emb").symlink_to("releases/one")
+    folder = Embedder(tmp_path / "emb").folder
+    assert folder is not None
+    assert folder.folder == (tmp_path / "releases" / "one").resolve()
+
+
+def test_without_a_model_the_error_names_the_variable() -> None:
+    with pytest.raises(ModelError, match="EMBED_ONNX_DIR"):
+        Embedder()
+
+
+def test_a_dimension_other_than_the_manifests_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="gives 32 dimensions"):
+        Embedder(write_model(tmp_path / "m", manifest={"dimension": 384}))
+
+
+def test_the_fallback_needs_a_model_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBED_FALLBACK", "sentence-transformers")
+    with pytest.raises(ModelError, match="EMBED_MODEL"):
+        Embedder()
