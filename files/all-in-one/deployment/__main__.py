@@ -60,13 +60,18 @@ def _begin(arguments: argparse.Namespace) -> Result:
 
 
 def _recap(arguments: argparse.Namespace) -> Result:
-    return {"changed": False, "recap": recap.lines(arguments.root, arguments.state, arguments.models, arguments.address)}
+    return {
+        "changed": False,
+        "recap": recap.lines(arguments.root, arguments.state, arguments.models, arguments.address),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m deployment", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("/opt/onebox"), help="deployments and payloads")
-    parser.add_argument("--state", type=Path, default=Path("/var/lib/onebox"), help="data, secrets, audit log, verified mark")
+    parser.add_argument(
+        "--state", type=Path, default=Path("/var/lib/onebox"), help="data, secrets, audit log, verified mark"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: object, summary: str) -> argparse.ArgumentParser:
@@ -75,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("secrets", _secrets, "create the secrets that are missing")
-    for name, run, summary in (("tags", _tags, "name the images and say which are missing"), ("image", _image, "build one image")):
+    for name, run, summary in (
+        ("tags", _tags, "name the images and say which are missing"),
+        ("image", _image, "build one image"),
+    ):
         sub = command(name, run, summary)
         sub.add_argument("--payload", type=Path, required=True)
         sub.add_argument("--suite", default="trixie")
@@ -102,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         print(json.dumps(arguments.run(arguments)))
-    except (releases.DeploymentError, images.ImageError) as error:
+    except (releases.DeploymentError, images.ImageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -9,15 +9,23 @@ from pathlib import Path
 
 
 def digest(root: Path, parts: Iterable[str]) -> str:
-    """First 12 hex digits of the SHA-256 over names, executable bits and content of `parts` (files or folders) below `root`."""
+    """First 12 hex digits of the SHA-256 over names, executable bits and content of `parts` below `root`.
+
+    A part is a file or a folder, whose files all count. FileNotFoundError names a part that is not there.
+    """
     sha = hashlib.sha256()
     for part in sorted(parts):
         path = root / part
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-        for file in files:
+        for file in [path] if path.is_file() else _files_below(path):
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             sha.update(f"{file.relative_to(root)} {os.access(file, os.X_OK)} {content}\n".encode())
     return sha.hexdigest()[:12]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: the copy of the payload is not complete, run the playbook again")
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -40,7 +40,7 @@ class Image:
 IMAGES = (
     Image("postgres", ("images/postgres.Dockerfile", "images/postgres-entrypoint.sh")),
     Image("redis", ("images/redis.Dockerfile", "images/redis-entrypoint.sh")),
-    Image("app", ("images/app.Dockerfile", "images/prune_venv.sh", "app", "worker", "store", "text")),
+    Image("app", ("images/app.Dockerfile", "images/prune_venv.sh", ".dockerignore", "app", "worker", "store", "text")),
 )
 
 
@@ -49,15 +49,19 @@ def base_tag(suite: str, mirror: str, registry_image: str | None) -> str:
     if registry_image:
         return registry_image
     certificates = digest(CERTIFICATES, (path.name for path in CERTIFICATES.glob("*.crt")))
-    return "onebox-base:" + hashlib.sha256(f"{BASE_RECIPE} {BASE_PACKAGES} {suite} {mirror} {certificates}".encode()).hexdigest()[:12]
+    return _named("base", f"{BASE_RECIPE} {BASE_PACKAGES} {suite} {mirror} {certificates}")
 
 
 def tags(payload: Path, base: str) -> dict[str, str]:
     """Image names by service, base included."""
     named = {"base": base}
     for image in IMAGES:
-        named[image.name] = f"onebox-{image.name}:" + hashlib.sha256(f"{base} {digest(payload, image.parts)}".encode()).hexdigest()[:12]
+        named[image.name] = _named(image.name, f"{base} {digest(payload, image.parts)}")
     return named
+
+
+def _named(name: str, inputs: str) -> str:
+    return f"onebox-{name}:{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
 
 
 def present(tag: str) -> bool:
@@ -85,15 +89,15 @@ def build_base(tag: str, suite: str, mirror: str) -> None:
 def build(name: str, tag: str, base: str, payload: Path) -> None:
     """Build the image of service `name` from the payload."""
     image = next(image for image in IMAGES if image.name == name)
-    _run(
-        ["docker", "buildx", "build", "--load", "--progress=plain", f"--build-arg=BASE_IMAGE={base}"]
-        + [f"--tag={tag}", f"--file={payload / image.dockerfile}", str(payload)],
-        {},
-    )
+    command = ["docker", "buildx", "build", "--load", "--progress=plain", f"--build-arg=BASE_IMAGE={base}"]
+    command += [f"--tag={tag}", f"--file={payload / image.dockerfile}", str(payload)]
+    _run(command, {})
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     if finished.returncode != 0:
         lines = (finished.stdout + finished.stderr).strip().splitlines()[-25:]
-        raise ImageError(f"{' '.join(command[:3])} failed with exit code {finished.returncode}; its last lines:\n" + "\n".join(lines))
+        raise ImageError(
+            f"{' '.join(command[:3])} failed with exit code {finished.returncode}; its last lines:\n" + "\n".join(lines)
+        )

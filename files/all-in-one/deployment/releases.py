@@ -16,6 +16,7 @@ from pathlib import Path
 from deployment.files import digest, link_atomically, write_atomically
 
 WANTED = (".env", "docker-compose.yml")
+PARTIAL = ".partial"
 
 
 class DeploymentError(Exception):
@@ -23,7 +24,7 @@ class DeploymentError(Exception):
 
 
 def identify(payload: Path, wanted: Path) -> str:
-    """Digest of a deployment: payload (its folder is named by its digest), `.env` and `docker-compose.yml` in `wanted`."""
+    """Digest of a deployment: the payload's name, which is its digest, and the two files in `wanted`."""
     for name in WANTED:
         if not (wanted / name).is_file():
             raise DeploymentError(f"{wanted / name} is missing: run the playbook again, it is written before this step")
@@ -39,13 +40,15 @@ def assemble(root: Path, payload: Path, wanted: Path) -> tuple[str, bool]:
     release = root / "releases" / name
     if release.exists():
         return name, False
-    partial = root / "releases" / f".{name}.partial"
+    partial = root / "releases" / f".{name}{PARTIAL}"
     if partial.exists():
         shutil.rmtree(partial)
     shutil.copytree(payload, partial)
     for file in WANTED:
         shutil.copy2(wanted / file, partial / file)
     (partial / ".env").chmod(0o600)
+    # After a power cut, too, a release that has its name has its content.
+    os.sync()
     partial.rename(release)
     return name, True
 
@@ -63,7 +66,7 @@ def verified(state: Path) -> str | None:
 
 
 def accept(root: Path, state: Path, name: str) -> bool:
-    """Make `name` the current deployment and mark it verified, with an audit line; return whether that changed anything."""
+    """Make `name` the current deployment and mark it verified, with an audit line; return whether it was not."""
     if not (root / "releases" / name).is_dir():
         raise DeploymentError(f"{root / 'releases' / name} is not a deployment: run the playbook that makes it")
     changed = link_atomically(root / "current", f"releases/{name}")
@@ -71,6 +74,8 @@ def accept(root: Path, state: Path, name: str) -> bool:
         write_atomically(state / "verified", name + "\n")
         changed = True
     if changed:
+        # Pruning goes by this time: what served last goes last.
+        os.utime(root / "releases" / name)
         audit(state, f"deployment {name} verified and current")
     return changed
 
@@ -85,11 +90,19 @@ def begin(state: Path, name: str) -> bool:
 
 
 def prune(folder: Path, keep: int, protected: str | None) -> list[str]:
-    """Remove all but the newest `keep` folders of `folder`, never the protected one; return what went."""
-    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    removable = [path for path in entries[: max(0, len(entries) - keep)] if path.name != protected]
+    """Remove all but the newest `keep` folders of `folder`, never the protected one; return what went.
+
+    Also removes what killed runs left half-made, without counting it. A folder loses its name first: one that still
+    has it is complete.
+    """
+    found = [path for path in folder.iterdir() if path.is_dir()]
+    complete = sorted((path for path in found if path.suffix != PARTIAL), key=lambda path: path.stat().st_mtime)
+    removable = [path for path in complete[: max(0, len(complete) - keep)] if path.name != protected]
     for path in removable:
-        shutil.rmtree(path)
+        path.rename(folder / f".{path.name}{PARTIAL}")
+    for path in folder.iterdir():
+        if path.suffix == PARTIAL:
+            shutil.rmtree(path)
     return [path.name for path in removable]
 
 

@@ -29,7 +29,9 @@ def ensure(directory: Path) -> list[str]:
 
     A file appears complete or not at all: a run killed half-way leaves no empty password behind.
     """
-    directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    # Containers pass through to their own file, nobody lists; whatever the umask is.
+    directory.chmod(0o711)
     created = []
     for secret in SECRETS:
         path = directory / secret.name
