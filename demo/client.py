@@ -55,7 +55,7 @@ class Job:
     """How far an ingestion job is. `documents` counts all it was given, `unchanged` those the box already held."""
 
     id: str
-    state: str
+    status: str
     documents: int
     done: int
     unchanged: int
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return self.state in ("done", "failed")
+        return self.status in ("done", "failed")
 
 
 class Box:
@@ -86,11 +86,9 @@ class Box:
     def job(self, job_id: str) -> Job:
         path = f"/jobs/{urllib.parse.quote(job_id, safe='')}"
         answer = self._call("GET", path)
-        fields = ("state", "documents", "unchanged", "items", "failures")
-        state, documents, unchanged, items, failures = (self._field(answer, field, f"GET {path}") for field in fields)
-        waiting = int(items.get("queued", 0)) + int(items.get("running", 0))
-        reason = f"{failures[0]['document']}: {failures[0]['reason']}" if failures else None
-        return Job(job_id, str(state), int(documents), int(documents) - waiting, int(unchanged), reason)
+        fields = ("status", "documents", "done", "unchanged")
+        status, documents, done, unchanged = (self._field(answer, field, f"GET {path}") for field in fields)
+        return Job(job_id, status, int(documents), int(done), int(unchanged), answer.get("error"))
 
     def has_document(self, document_id: str) -> bool:
         try:

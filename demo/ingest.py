@@ -75,7 +75,7 @@ def wait(box: Box, job_ids: list[str], progress: Progress, patience_s: float) ->
         for job_id in job_ids:
             if job_id not in jobs or not jobs[job_id].finished:
                 jobs[job_id] = box.job(job_id)
-                if jobs[job_id].state == "failed":
+                if jobs[job_id].status == "failed":
                     raise DemoError(f"ingestion job {job_id} failed: {jobs[job_id].error or 'the box gave no reason'}")
         progress.show(sum(job.done for job in jobs.values()))
         if all(job.finished for job in jobs.values()):

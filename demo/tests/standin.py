@@ -70,14 +70,14 @@ class StandinBox:
         done = job["looks"] >= LOOKS_UNTIL_DONE and not self.stuck
         answer = {
             "job": job_id,
-            "state": "done" if done else "running",
+            "status": "done" if done else "running",
             "documents": job["documents"],
-            "unchanged": job["unchanged"],
-            "items": {"done": job["documents"]} if done else {"running": 1, "queued": job["documents"] // 2},
-            "failures": [],
+            "done": job["documents"] if done else job["documents"] // 2,
+            "unchanged": job["unchanged"] if done else 0,
+            "error": None,
         }
         if self.fail_jobs_with:
-            answer |= {"state": "failed", "failures": [{"document": "returns-ko-01", "reason": self.fail_jobs_with}]}
+            answer |= {"status": "failed", "error": self.fail_jobs_with}
         return 200, answer
 
     def _search(self, asked: dict[str, Any]) -> Reply:

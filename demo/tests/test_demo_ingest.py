@@ -56,8 +56,8 @@ def test_a_terminal_sees_one_line_rewritten() -> None:
 
 
 def test_a_failed_job_stops_with_the_boxs_reason(standin: StandinBox, key_file: Path) -> None:
-    standin.fail_jobs_with = "the embedder ran out of memory"
-    with pytest.raises(DemoError, match="job job-1 failed: returns-ko-01: the embedder"):
+    standin.fail_jobs_with = "document returns-ko-01: the embedder ran out of memory"
+    with pytest.raises(DemoError, match="job job-1 failed: document returns-ko-01: the embedder"):
         ingest.main(arguments(standin, key_file))
 
 
