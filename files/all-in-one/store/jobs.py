@@ -65,7 +65,7 @@ def fail(database: Database, item_id: int, worker: str, reason: str, *, max_atte
 def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
     """How far a job is, None if there is none.
 
-    `state` (and, for clients that look there, `status`) is queued, running, done or failed; `done` counts the documents that need nothing more, the `unchanged`
+    `status` is queued, running, done or failed; `done` counts the documents that need nothing more, the `unchanged`
     ones included; `error` is a sentence about those that were given up, listed (the first of them) in `failures`.
     """
     job = database.execute(statement("job_status"), {"job": job_id}).fetchone()
@@ -77,15 +77,12 @@ def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
     error = None
     if failures:
         error = f"{job['parked']} of {job['documents']} documents were given up, the first: {failures[0]['reason']}"
-    state = _state(waiting=waiting, begun=job["running"] + done > job["unchanged"], parked=job["parked"])
     return {
         "job": str(job["id"]),
-        "state": state,
-        "status": state,
+        "status": _state(waiting=waiting, begun=job["running"] + done > job["unchanged"], parked=job["parked"]),
         "documents": job["documents"],
         "done": done,
         "unchanged": job["unchanged"],
-        "items": {name: job[name] for name in ("queued", "running", "parked")},
         "error": error,
         "failures": failures,
         "created_at": job["created_at"],
