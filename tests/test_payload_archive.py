@@ -23,7 +23,7 @@ def run(source: Path, cache: Path) -> dict[str, Any]:
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
     }
-    command = [ANSIBLE, "localhost", "--inventory=localhost,", "--connection=local"]
+    command: list[str | Path] = [ANSIBLE, "localhost", "--inventory=localhost,", "--connection=local"]
     command += ["--module-name=payload_archive", f"--args={arguments}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     answer: dict[str, Any] = json.loads(done.stdout.partition("=>")[2])
