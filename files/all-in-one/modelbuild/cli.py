@@ -18,6 +18,7 @@ from modelbuild.profile import KINDS, read_profile
 from modelbuild.request import Request, make_request
 from modelbuild.thresholds import read_overrides
 from modelbuild.workspace import Workspace, read_json
+from pipeline.errors import ModelError
 
 STAGES = ("fetch", "export", "optimise", "quantise", "prove", "release")
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = _reserve_stdout()
     try:
         figures = options.command(options)
-    except BuildError as error:
+    except (BuildError, ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         report({"changed": False, "error": str(error)})
         return 1

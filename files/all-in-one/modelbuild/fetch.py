@@ -71,12 +71,15 @@ def _from_demo(workspace: Workspace, profile: Profile, partial: Path) -> None:
     shutil.rmtree(partial)
     partial.mkdir()
     builder = importlib.import_module(f"modelbuild.demo.{profile.source['builder']}")
-    if profile.source["builder"] == "e5":
-        builder.build(partial)
-        return
-    embedding = parse_profile(DEMO_EMBEDDING)
-    fetch(workspace, embedding)
-    builder.build(partial, snapshot_folder(workspace, embedding))
+    inputs = [partial]
+    if profile.source["builder"] == "reranker":
+        embedding = parse_profile(DEMO_EMBEDDING)
+        fetch(workspace, embedding)
+        inputs.append(snapshot_folder(workspace, embedding))
+    try:
+        builder.build(*inputs)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BuildError(f"{profile.name}: the demo builder failed: {error}") from error
 
 
 def _check_content(folder: Path, profile: Profile) -> None:

@@ -5,8 +5,8 @@ not match, nothing fails by itself: a graph that is only partly fused comes out.
 """
 
 import contextlib
+import io
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
     options = FusionOptions("bert")
     # A fused embedding layer would hide its table from the quantiser, and the table is most of a multilingual model.
     options.enable_embed_layer_norm = False
+    # It prints that symbolic shapes were not inferred; the count of fused layers is what tells.
     logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()):
         model = optimize_model(
             str(source),
             model_type="bert",

@@ -81,6 +81,21 @@ def quantise_file(source: Path, target: Path, recipe: Recipe) -> None:
 def quantise_table(source: Path, target: Path) -> None:
     """Only the embedding tables in INT8, one scale a table. A pass of its own: the ladder repeats only the rest."""
     _quantise(source, target, ["Gather"], external=weight_bytes(source) > EXTERNAL_ABOVE)
+    _rename_looked_up(target)
+
+
+def _rename_looked_up(model_file: Path) -> None:
+    """Rename the bytes that quantised tables give: the second pass uses the same names for the inputs of products."""
+    import onnx  # noqa: PLC0415
+
+    model = onnx.load(str(model_file), load_external_data=False)
+    looked_up = {node.output[0] for node in model.graph.node if node.op_type == "Gather"}
+    names = {name: f"{name}_row" for name in looked_up if name.endswith("_quantized")}
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            for index, name in enumerate(values):
+                values[index] = names.get(name, name)
+    onnx.save(model, str(model_file))
 
 
 def quantise_products(source: Path, target: Path, recipe: Recipe) -> None:

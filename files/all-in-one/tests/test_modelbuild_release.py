@@ -1,0 +1,321 @@
+"""From a float graph to an active release: prove, step back, publish, switch, and be killed on the way."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_graphs
+
+import modelbuild
+from modelbuild.activate import activate
+from modelbuild.cli import run_stage
+from modelbuild.errors import BuildError
+from modelbuild.fetch import fetch
+from modelbuild.profile import parse_profile
+from modelbuild.request import Request, make_request
+from modelbuild.workspace import Workspace, stage, write_json
+from pipeline import golden
+from pipeline.cpu import detect
+from pipeline.embedder import Embedder
+from pipeline.reranker import Reranker
+
+PAYLOAD = Path(modelbuild.__file__).parent.parent
+# INT8 gains nothing on matrices this small, so its speed is not what these tests are about.
+LENIENT = {"max_time_ratio": 1e6, "min_top1_agreement": 0.5, "min_language_top1_agreement": 0.5}
+ANYTHING = {"embedding": {"min_top10_overlap": 0, "min_language_top10_overlap": 0, "min_spearman": 0}}
+PERFECTION = {"embedding": {"min_mean_cosine": 1.1}, "reranker": {"min_spearman": 1.1}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """A build whose export is done: everything after it needs no PyTorch."""
+
+    workspace: Workspace
+    request: Request
+    profile_file: Path
+
+    def run(self, *stages: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name in stages:
+            result = run_stage(self.workspace, self.request, name)
+        return result
+
+    @property
+    def released(self) -> Path:
+        return self.workspace.release(self.request.id)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.released / "manifest.json").read_text())
+        return content
+
+
+def exported(folder: Path, kind: str = "embedding", overrides: dict[str, Any] | None = None, **changes: Any) -> Build:
+    """A fetched snapshot and a finished export, as the first two stages leave them."""
+    source = tiny_graphs.write_model(folder / "source", kind)
+    (source / "model.safetensors").write_bytes(b"weights")
+    content = tiny_graphs.profile(kind, source={"type": "folder", "path": str(source)}, **changes)
+    folder.joinpath("profile.json").write_text(json.dumps(content))
+    workspace = Workspace(folder / "models", folder / "cache", folder / "state")
+    profile = parse_profile(content)
+    fetch(workspace, profile)
+    build = Build(
+        workspace, make_request(profile, {**LENIENT, **ANYTHING, **(overrides or {})}), folder / "profile.json"
+    )
+
+    def write_export(target: Path) -> dict[str, Any]:
+        tiny_graphs.write_model(target, kind)
+        output = "logits" if kind == "reranker" else "sentence_embedding"
+        return {"output": output, "float_bytes": 1, "versus_original": None}
+
+    stage(workspace.staging(build.request.id) / "float", write_export)
+    return build
+
+
+STAGES = ("optimise", "quantise", "prove", "release")
+
+
+def test_a_passing_recipe_becomes_a_release_that_serves(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    result = build.run(*STAGES)
+    assert result["changed"] is True
+    assert result["recipe"].startswith("int8")
+    embedder = Embedder(build.released)
+    assert embedder.release_id == build.request.id
+    assert embedder.folder is not None
+    assert embedder.folder.file.name == "model.int8.onnx"
+    assert golden.check(embedder) > 0.999
+    assert golden.proven_here(build.manifest)
+
+
+def test_a_reranker_goes_the_same_way(tmp_path: Path) -> None:
+    build = exported(tmp_path, "reranker", {"reranker": {"max_drift": 1, "max_mean_drift": 1, "min_spearman": 0}})
+    build.run(*STAGES)
+    reranker = Reranker(build.released)
+    assert golden.check(reranker) > 0.97
+    assert "space" not in build.manifest
+
+
+def test_the_manifest_says_what_was_asked_chosen_and_measured(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    manifest = build.manifest
+    assert manifest["schema"] == 1
+    assert manifest["profile"] == json.loads(build.profile_file.read_text())
+    assert manifest["recipe"]["weights"] == "int8-7bit" if detect().saturates else "int8"
+    assert manifest["recipe"]["reason"] == "full INT8 passed the gate"
+    assert manifest["cpu"]["class"] == detect().name
+    assert manifest["versions"]["onnxruntime"]
+    assert manifest["inputs"] == ["input_ids", "attention_mask"]
+    assert (manifest["output"], manifest["dimension"], manifest["max_length"]) == ("sentence_embedding", 32, 64)
+    assert manifest["pad_id"] == 0
+    assert manifest["gate"]["passed"] is True
+    assert manifest["gate"]["mean_cosine"] >= 0.99
+    assert manifest["sizes"]["int8_bytes"] < manifest["sizes"]["float_bytes"]
+    assert set(manifest["speed"]) == {"float_ms", "int8_ms", "time_ratio"}
+    assert manifest["fusion"]["why"] == "fusion does not know the architecture 'tiny'"
+
+
+def test_the_embedding_space_of_a_folder_is_pinned_by_its_weights(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    space = build.manifest["space"]
+    assert space["repository"] == f"folder:{tmp_path / 'source'}"
+    assert space["revision"] == build.manifest["snapshot"]["weights_sha256"]
+    assert len(space["revision"]) == 64
+    assert {key: space[key] for key in ("pooling", "normalize", "dimension", "max_length")} == {
+        "pooling": "mean",
+        "normalize": True,
+        "dimension": 32,
+        "max_length": 64,
+    }
+    assert space["prefixes"] == {"query": "q: ", "passage": "p: "}
+
+
+def test_the_manifest_hashes_every_file_of_the_release(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    names = {path.name for path in build.released.iterdir()} - {"manifest.json"}
+    assert set(build.manifest["files"]) == names == {"model.int8.onnx", "tokenizer.json", "config.json", "gate.json"}
+    for name, sha256 in build.manifest["files"].items():
+        assert hashlib.sha256((build.released / name).read_bytes()).hexdigest() == sha256
+
+
+def test_a_release_is_readable_by_all_and_writable_by_none(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    assert stat.S_IMODE(build.released.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in build.released.iterdir()} == {0o444}
+
+
+def test_staging_is_gone_after_the_release(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    assert list((tmp_path / "models" / ".staging").iterdir()) == []
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    first = {name: build.run(name)["changed"] for name in STAGES}
+    before = (build.released / "manifest.json").stat().st_mtime_ns
+    assert set(first.values()) == {True}
+    for name in ("fetch", "export", *STAGES):
+        again = build.run(name)
+        assert again["changed"] is False
+        assert again["recipe"] == build.manifest["recipe"]["name"]
+    assert (build.released / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_finished_stage_is_not_repeated_before_the_release_either(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run("optimise", "quantise")
+    assert build.run("optimise")["changed"] is False
+    assert build.run("quantise")["changed"] is False
+
+
+def test_prove_quantises_where_that_was_left_out(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    assert build.run("optimise", "prove", "release")["changed"] is True
+
+
+def test_what_a_killed_stage_left_is_done_again(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    half = build.workspace.staging(build.request.id) / "fused"
+    half.mkdir()
+    (half / "model.onnx").write_bytes(b"half a mod")
+    assert build.run(*STAGES)["changed"] is True
+    assert golden.check(Embedder(build.released)) > 0.999
+
+
+def test_an_earlier_run_for_another_model_of_the_kind_is_cleared_away(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, tmp_path, tmp_path)
+    for name, kind in (("old-emb", "embedding"), ("old-rr", "reranker")):
+        (tmp_path / ".staging" / name).mkdir(parents=True)
+        (tmp_path / ".staging" / name / f"kind.{kind}").touch()
+    workspace.drop_stale_staging("embedding", keep="new-emb")
+    assert [folder.name for folder in (tmp_path / ".staging").iterdir()] == ["old-rr"]
+
+
+def test_a_stage_out_of_turn_names_the_one_before(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="python -m modelbuild optimise"):
+        exported(tmp_path).run("prove")
+
+
+def test_when_no_recipe_passes_the_release_is_float32_and_says_why(tmp_path: Path) -> None:
+    build = exported(tmp_path, overrides=PERFECTION)
+    result = build.run(*STAGES)
+    assert result["recipe"] == "float32"
+    assert "no INT8 recipe passed the gate" in result["reason"]
+    assert "is below 1.1" in result["reason"]
+    assert build.manifest["file"] == "model.onnx"
+    gate = json.loads((build.released / "gate.json").read_text())
+    assert [attempt["recipe"].removeprefix("int8-7bit").removeprefix("int8") for attempt in gate["attempts"]] == [
+        "",
+        ", 1 products in float",
+        ", 1 products in float, embedding table in float",
+    ]
+    assert set(gate["sensitivity"]) == {"first_product", "second_product"}
+    assert golden.check(Embedder(build.released)) > 0.999
+
+
+def test_int8_slower_than_float_is_refused(tmp_path: Path) -> None:
+    build = exported(tmp_path, overrides={"max_time_ratio": 1e-6})
+    result = build.run(*STAGES)
+    assert result["recipe"] == "float32"
+    assert "time_ratio" in result["reason"]
+    assert len(json.loads((build.released / "gate.json").read_text())["attempts"]) == 1
+
+
+def test_a_float_model_that_ranks_nonsense_first_is_an_error(tmp_path: Path) -> None:
+    build = exported(tmp_path, "reranker", languages=["ko", "en"], name="nonsense")
+    build.run("optimise")
+    with pytest.raises(BuildError, match="the float model itself"):
+        build.run("prove")
+
+
+def test_activation_is_a_relative_link_with_an_audit_line(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    assert activate(build.workspace, "embedding", build.request.id)["changed"] is True
+    link = tmp_path / "models" / "emb"
+    assert os.readlink(link) == f"releases/{build.request.id}"
+    assert Embedder(link).release_id == build.request.id
+    entry = json.loads((tmp_path / "state" / "audit.log").read_text())
+    assert (entry["event"], entry["kind"], entry["release"]) == ("activate", "embedding", build.request.id)
+    assert activate(build.workspace, "embedding", build.request.id)["changed"] is False
+    assert len((tmp_path / "state" / "audit.log").read_text().splitlines()) == 1
+
+
+def test_activation_remembers_what_was_active(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    (tmp_path / "models" / "emb").symlink_to("releases/older")
+    assert activate(build.workspace, "embedding", build.request.id)["previous"] == "older"
+
+
+def test_a_damaged_release_is_not_activated(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    (build.released / "config.json").chmod(0o644)
+    (build.released / "config.json").write_text("{}")
+    with pytest.raises(BuildError, match=r"config\.json.*damaged"):
+        activate(build.workspace, "embedding", build.request.id)
+    assert not (tmp_path / "models" / "emb").is_symlink()
+
+
+def test_only_a_release_of_the_kind_is_activated(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    with pytest.raises(BuildError, match="of kind embedding, expected reranker"):
+        activate(build.workspace, "reranker", build.request.id)
+    with pytest.raises(BuildError, match=f"Those there: {build.request.id}"):
+        activate(build.workspace, "embedding", "missing-000000000000")
+
+
+def test_a_real_folder_in_the_links_place_is_left_alone(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run(*STAGES)
+    (tmp_path / "models" / "emb").mkdir()
+    with pytest.raises(BuildError, match="Move it away"):
+        activate(build.workspace, "embedding", build.request.id)
+
+
+def test_a_release_killed_at_any_moment_is_whole_or_absent(tmp_path: Path) -> None:
+    build = exported(tmp_path)
+    build.run("optimise", "quantise", "prove")
+    folder = build.workspace.models_dir
+    overrides = json.dumps({**LENIENT, **ANYTHING})
+    command = [sys.executable, "-m", "modelbuild", "release", "--profile", str(build.profile_file)]
+    command += ["--thresholds", overrides, "--models-dir", str(folder), "--cache-dir", str(tmp_path / "cache")]
+    whole = absent = 0
+    delay = 0.05
+    while not whole and delay < 60:
+        process = subprocess.Popen(command, cwd=PAYLOAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if list(folder.glob("releases/*")):
+            whole += 1
+            assert activate(build.workspace, "embedding", build.request.id)["changed"] is True
+        else:
+            absent += 1
+        delay *= 1.15
+    assert whole
+    assert absent
+    assert golden.check(Embedder(folder / "emb")) > 0.999
+
+
+def test_a_json_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "f.json", {"a": 1})
+    write_json(tmp_path / "f.json", {"b": "반품"})
+    assert json.loads((tmp_path / "f.json").read_text()) == {"b": "반품"}
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
