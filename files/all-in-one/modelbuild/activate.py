@@ -44,8 +44,8 @@ def check_release(folder: Path, kind: str) -> None:
         found = file_sha256(path) if path.is_file() else "nothing"
         if found != sha256:
             raise BuildError(
-                f"{path}: its manifest states sha256 {sha256[:12]}…, found {found[:12]}. The release is damaged: remove "
-                "its folder and build it again."
+                f"{path}: its manifest states sha256 {sha256[:12]}…, found {found[:12]}. The release is damaged: "
+                "remove its folder and build it again."
             )
 
 

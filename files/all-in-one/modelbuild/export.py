@@ -126,7 +126,7 @@ def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any
 
 
 def _prepare_libraries() -> None:
-    """Keep them offline (the snapshot is complete: what they would still look for elsewhere is not pinned) and quiet."""
+    """Keep them quiet, and offline: what they would look for beside the snapshot is not pinned."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

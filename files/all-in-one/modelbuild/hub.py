@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from modelbuild.request import file_sha256
 METADATA_FILES = ["*.json", "*.txt", "*.model"]
 UNUSED_FOLDERS = ["openvino/*", "onnx/*", "original/*", "coreml/*"]
 CHUNK = 1 << 20
+ATTEMPTS = 3
 
 
 def download(profile: Profile, folder: Path) -> None:
@@ -23,17 +25,11 @@ def download(profile: Profile, folder: Path) -> None:
     # Read when the package is imported: progress bars would fill a play's output.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import HfApi, constants, snapshot_download  # noqa: PLC0415
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415
 
     try:
         published = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        snapshot_download(
-            repository,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=_wanted(profile),
-            ignore_patterns=None if profile.route == "prebuilt" else UNUSED_FOLDERS,
-        )
+        _download(profile, folder)
     except Exception as error:
         raise BuildError(_explain(error, repository, revision, constants.ENDPOINT)) from error
     bad = _damaged(folder, published.siblings or [])
@@ -45,6 +41,29 @@ def download(profile: Profile, folder: Path) -> None:
             "states. The bad files are removed: run the same command again; if it repeats, the mirror is damaged."
         )
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _download(profile: Profile, folder: Path) -> None:
+    """Download, going on where a connection broke."""
+    import requests  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            snapshot_download(
+                profile.source["repository"],
+                revision=profile.source["revision"],
+                local_dir=folder,
+                allow_patterns=_wanted(profile),
+                ignore_patterns=None if profile.route == "prebuilt" else UNUSED_FOLDERS,
+            )
+            return
+        except broken as error:
+            if attempt == ATTEMPTS:
+                raise
+            say("fetch", f"the connection broke ({type(error).__name__}), going on from there")
+            time.sleep(attempt)
 
 
 def resolve_revision(repository: str, revision: str | None) -> str:

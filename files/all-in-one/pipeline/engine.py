@@ -20,7 +20,7 @@ from pipeline.errors import ModelError
 from pipeline.threads import available_threads
 
 KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
-INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+INTEGER_TYPES: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def session_options() -> ort.SessionOptions:

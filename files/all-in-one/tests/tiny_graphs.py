@@ -24,7 +24,7 @@ def write_model(
     labels: int = 1,
     manifest: dict[str, Any] | None = None,
 ) -> Path:
-    """Write graph, tokenizer and config. `pooled` False gives one vector a token, as a plain transformers export does."""
+    """Write graph, tokenizer and config. `pooled` False gives a vector per token, as plain transformers exports do."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))

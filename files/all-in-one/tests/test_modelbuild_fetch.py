@@ -1,0 +1,183 @@
+"""Snapshots from a folder and from a hub that misbehaves, with the real client."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hub_server
+import pytest
+import tiny_graphs
+from hub_server import REPOSITORY, REVISION, Hub
+
+import modelbuild
+from modelbuild.errors import BuildError
+from modelbuild.fetch import fetch
+from modelbuild.profile import parse_profile
+from modelbuild.snapshot import KEPT, read_snapshot
+from modelbuild.workspace import Workspace
+
+PAYLOAD = Path(modelbuild.__file__).parent.parent
+TOKEN = "hf_secretsecretsecretsecret"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "models", tmp_path / "cache", tmp_path / "state")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tiny_graphs.write_model(tmp_path / "source")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def folder_profile(folder: Path, **changes: Any) -> dict[str, Any]:
+    return tiny_graphs.profile(source={"type": "folder", "path": str(folder)}, **changes)
+
+
+def test_a_folder_becomes_a_snapshot_with_hashes(workspace: Workspace, source: Path) -> None:
+    result = fetch(workspace, parse_profile(folder_profile(source)))
+    assert result["changed"] is True
+    snapshot = read_snapshot(Path(result["snapshot"]))
+    assert snapshot.files["model.safetensors"]["bytes"] == 7
+    assert snapshot.total_bytes == result["bytes"]
+    assert fetch(workspace, parse_profile(folder_profile(source)))["changed"] is False
+
+
+def test_weights_that_run_code_and_hidden_files_are_not_taken(workspace: Workspace, source: Path) -> None:
+    (source / "pytorch_model.bin").write_bytes(b"pickle")
+    (source / ".git").mkdir()
+    (source / ".git" / "config").write_text("x")
+    snapshot = read_snapshot(Path(fetch(workspace, parse_profile(folder_profile(source)))["snapshot"]))
+    assert set(snapshot.files) == {"config.json", "model.onnx", "model.safetensors", "tokenizer.json"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("config.json", r"no config\.json"), ("tokenizer.json", "fast tokenizer"), ("model.safetensors", "safetensors")],
+)
+def test_a_folder_that_lacks_something_is_refused(workspace: Workspace, source: Path, missing: str, said: str) -> None:
+    (source / missing).unlink()
+    with pytest.raises(BuildError, match=said):
+        fetch(workspace, parse_profile(folder_profile(source)))
+    assert [path for path in workspace.snapshots.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_prebuilt_model_needs_its_onnx_file_only(workspace: Workspace, source: Path) -> None:
+    (source / "model.safetensors").unlink()
+    with pytest.raises(BuildError, match=r"no onnx/model\.onnx"):
+        fetch(workspace, parse_profile(folder_profile(source, route="prebuilt")))
+    profile = parse_profile(folder_profile(source, route="prebuilt", file="model.onnx"))
+    assert fetch(workspace, profile)["changed"] is True
+
+
+def test_only_the_latest_snapshots_are_kept(workspace: Workspace, source: Path) -> None:
+    kept = []
+    for number in range(KEPT + 2):
+        (source / "config.json").write_text(json.dumps({"number": number}))
+        kept.append(fetch(workspace, parse_profile(folder_profile(source)))["snapshot"])
+    assert sorted(str(path) for path in workspace.snapshots.iterdir()) == sorted(kept[-KEPT:])
+
+
+@pytest.fixture
+def hub(source: Path) -> Iterator[Hub]:
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.suffix != ".onnx"}
+    files["model.safetensors"] = os.urandom(3_000_000)
+    files["pytorch_model.bin"] = b"pickle"
+    server = hub_server.Hub(files)
+    yield server
+    server.close()
+
+
+def fetch_from(hub: Hub, tmp_path: Path, *, url: str | None = None, **source: str) -> tuple[int, dict[str, Any], str]:
+    """Run the real command against the hub: (exit code, JSON line, all it printed)."""
+    content = tiny_graphs.profile(source={"type": "hub", "repository": REPOSITORY, "revision": REVISION, **source})
+    (tmp_path / "profile.json").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "modelbuild", "fetch", "--profile", str(tmp_path / "profile.json")]
+    command += ["--models-dir", str(tmp_path / "models"), "--cache-dir", str(tmp_path / "cache")]
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": url or hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    done = subprocess.run(command, cwd=PAYLOAD, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout), done.stdout + done.stderr
+
+
+def test_a_pinned_revision_is_fetched_without_pickled_weights(hub: Hub, tmp_path: Path) -> None:
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 0
+    snapshot = read_snapshot(Path(result["snapshot"]))
+    assert set(snapshot.files) == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert (snapshot.folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert all(REVISION in path for _, path, _ in hub.requests)
+
+
+def test_a_fetched_snapshot_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    fetch_from(hub, tmp_path)
+    hub.requests.clear()
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert (code, result["changed"], hub.requests) == (0, False, [])
+
+
+def test_a_broken_connection_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) -> None:
+    # The client keeps whole pieces of 10 MB: the second connection asks for what is after the first one.
+    hub.files["model.safetensors"] = os.urandom(24_000_000)
+    hub.break_after = 15_000_000
+    code, result, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert [wanted for _, _, wanted in hub.requests if wanted] == ["bytes=10485760-"]
+    assert (Path(result["snapshot"]) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_a_download_that_keeps_breaking_is_no_snapshot(hub: Hub, tmp_path: Path) -> None:
+    hub.break_after = 100_000
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1
+    assert "run the same command again to resume" in result["error"]
+    assert [path for path in (tmp_path / "cache" / "snapshots").iterdir() if not path.name.startswith(".")] == []
+    hub.break_after = None
+    assert fetch_from(hub, tmp_path)[0] == 0
+
+
+def test_a_file_with_another_hash_than_published_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+    hub.claimed["model.safetensors"] = "ab" * 32
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1
+    assert "model.safetensors arrived with another hash" in result["error"]
+    assert list((tmp_path / "cache").rglob("model.safetensors")) == []
+    hub.claimed.clear()
+    assert fetch_from(hub, tmp_path)[0] == 0
+
+
+def test_a_missing_revision_and_a_gated_model_are_told_apart(hub: Hub, tmp_path: Path) -> None:
+    code, result, _ = fetch_from(hub, tmp_path, revision="f" * 40)
+    assert (code, "no such revision" in result["error"]) == (1, True)
+    code, result, _ = fetch_from(hub, tmp_path, repository="acme/other")
+    assert (code, "no such repository" in result["error"]) == (1, True)
+    hub.gated = True
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert (code, "licence accepted on the hub" in result["error"]) == (1, True)
+
+
+def test_the_token_is_never_printed(hub: Hub, tmp_path: Path) -> None:
+    hub.gated = True
+    assert TOKEN not in fetch_from(hub, tmp_path)[2]
+    hub.gated = False
+    assert TOKEN not in fetch_from(hub, tmp_path)[2]
+
+
+def test_an_unreachable_hub_is_named(hub: Hub, tmp_path: Path) -> None:
+    code, result, output = fetch_from(hub, tmp_path, url="http://127.0.0.1:9")
+    assert code == 1
+    assert "http://127.0.0.1:9" in result["error"]
+    assert "Traceback" not in output
