@@ -33,11 +33,11 @@ test-rest: # what `make test` leaves out
 	@./bootstrap.sh shellcheck openssl
 	@molecule/run.sh preflight docker stack
 
-gates: # linters and types
+gates: .venv-tests/.stamp # linters and types
 	@yamllint --strict .
 	@ansible-lint --offline --profile production
 	@ruff check . && ruff format --check .
-	@mypy
+	@mypy && mypy --python-executable .venv-tests/bin/python $(PAYLOAD)
 	@git ls-files '*.sh' | xargs shellcheck
 
 unit: .venv-tests/.stamp # unit tests of controller and payload
