@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# The most that words may count: with a code in the query that some document has, and with rare words only. WORD_WEIGHT is
-# where nDCG@10 of the sample corpus' tuning queries (demo/corpus/queries.jsonl) peaks: 0.676 at 0, 0.688 at 0.1, 0.665 at 0.3.
+# The most that words may count: with a code in the query that some document has, and with rare words only. WORD_WEIGHT
+# is where nDCG@10 of the sample corpus' tuning queries (demo/corpus/queries.jsonl) peaks: 0.676 at 0, 0.688 at 0.1,
+# 0.665 at 0.3.
 CODE_WEIGHT = 0.7
 WORD_WEIGHT = 0.15
 # A lexeme in more than this share of the chunks tells nothing about which one is meant.

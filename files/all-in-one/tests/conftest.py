@@ -60,6 +60,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     embedding = tiny_models.write_embedding_release(root / "releases", revision="1")
     tiny_models.write_embedding_release(root / "releases", revision="1", release="tiny-embedding-1-again")
     tiny_models.write_embedding_release(root / "releases", revision="2")
+    tiny_models.write_embedding_release(root / "releases", revision="3", prefixes={"query": "", "passage": ""})
     reranker = tiny_models.write_reranker_release(root / "releases")
     (root / "emb").symlink_to(embedding.relative_to(root))
     (root / "rerank").symlink_to(reranker.relative_to(root))

@@ -63,7 +63,7 @@ def test_another_space_replaces_an_empty_index(database: Database, releases: Pat
 def test_another_space_is_refused_while_there_are_documents(database: Database, releases: Path) -> None:
     generations.ensure(database, wanted(releases, "tiny-embedding-1"))
     documents.submit(database, [Document("a", "text")])
-    with pytest.raises(StoreError, match="1 documents are indexed by tiny-embedding-1.*revision '1' instead of '2'"):
+    with pytest.raises(StoreError, match=r"1 documents are indexed by tiny-embedding-1.*revision '1' instead of '2'"):
         generations.ensure(database, wanted(releases, "tiny-embedding-2"))
     active = generations.active(database)
     assert active and active.release == "tiny-embedding-1"

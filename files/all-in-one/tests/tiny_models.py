@@ -18,7 +18,7 @@ MAX_LENGTH = 128
 PREFIXES = {"query": "query: ", "passage": "passage: "}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 SAMPLE = [
-    "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. 환불은 카드 승인 취소로 처리됩니다. 배송비는 고객이 부담합니다.",
+    "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. 환불은 카드 승인 취소로 처리됩니다.",
     "Returns are accepted within thirty days of delivery. Shipping is free for orders above fifty dollars.",
     "비밀번호를 잊으셨나요? 로그인 화면에서 재설정할 수 있습니다. 오류 코드 E-204가 나오면 앱을 다시 시작해 주세요.",
     "How do I reset my password? Error code E-204 means that the payment was refused by the bank.",
@@ -26,9 +26,12 @@ SAMPLE = [
 
 
 def write_embedding_release(
-    folder: Path, *, revision: str = "1", dimension: int = DIMENSION, release: str = ""
+    folder: Path, *, revision: str = "1", release: str = "", prefixes: dict[str, str] = PREFIXES
 ) -> Path:
-    """An embedding release whose space is told apart by `revision`; another `release` has the same vectors."""
+    """An embedding release whose space is told apart by `revision`; another `release` has the same vectors.
+
+    A text of nothing but special tokens, such as [PAD], has the vector zero, unless a prefix gives it one.
+    """
     identity = release or f"tiny-embedding-{revision}"
     tokenizer = _tokenizer()
     space = {
@@ -36,16 +39,16 @@ def write_embedding_release(
         "revision": revision,
         "pooling": "mean",
         "normalize": True,
-        "prefixes": PREFIXES,
-        "dimension": dimension,
+        "prefixes": prefixes,
+        "dimension": DIMENSION,
         "max_length": MAX_LENGTH,
     }
     manifest = _manifest(identity, "embedding", "sentence_embedding") | {
         "space": space,
-        "dimension": dimension,
-        "profile": {"name": "tiny-embedding", "prefixes": PREFIXES, "default_input_type": "query", "normalize": True},
+        "dimension": DIMENSION,
+        "profile": {"name": "tiny-embedding", "prefixes": prefixes, "default_input_type": "query", "normalize": True},
     }
-    table = _table(tokenizer.get_vocab_size(), dimension, seed=int(revision))
+    table = _table(tokenizer.get_vocab_size(), DIMENSION, seed=int(revision))
     return _write(folder / identity, manifest, tokenizer, _embedding_graph(table))
 
 

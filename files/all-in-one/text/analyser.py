@@ -5,16 +5,18 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import snowballstemmer
-from kiwipiepy import Kiwi
+from kiwipiepy import Kiwi, Token
 
 # Part of every generation: another version gives other lexemes, so documents are analysed again.
 VERSION = "kiwi-0.24-snowball-3-1"
 
 # Korean tags that carry content: nouns, numerals, roots, verbs, adjectives, and determiners such as 새 or 모든.
 CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})
+NOUN_TAGS = frozenset({"NNG", "NNP"})
 STOP = frozenset(
     word
     for line in (Path(__file__).parent / "stopwords.txt").read_text(encoding="utf-8").splitlines()
@@ -27,7 +29,7 @@ _WORD = re.compile(
     r"(?P<code>(?=[A-Za-z0-9._/-]*[A-Za-z])(?=[A-Za-z0-9._/-]*\d)[A-Za-z0-9]+(?:[._/-][A-Za-z0-9]+)*"
     r"|\d+(?:-\d+)+)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
-    r"|(?P<english>[^\W\d_가-힣ㄱ-ㆎ一-鿿ぁ-ヿ]+(?:['’](?!s\b)[^\W\d_]+)?)"
+    r"|(?P<english>[^\W\d_가-힣ㄱ-ㆎᄀ-ᇿ一-鿿ぁ-ヿ]+(?:['’](?!s\b)[^\W\d_]+)?)"
 )
 _HANGUL = re.compile(r"[가-힣]")
 _LATIN = re.compile(r"[a-z]+")
@@ -77,9 +79,22 @@ class Analyser:
     def _morphemes(self, text: str) -> Iterator[str]:
         with self._guard:
             tokens = self._kiwi.tokenize(text)
+        compound: list[Token] = []
         for token in tokens:
             if token.tag.split("-")[0] in CONTENT_TAGS and token.form not in STOP:
                 yield token.form
+            if compound and (token.tag not in NOUN_TAGS or token.start != compound[-1].end):
+                yield from _joined(compound)
+                compound = []
+            if token.tag in NOUN_TAGS:
+                compound.append(token)
+        yield from _joined(compound)
+
+
+def _joined(nouns: list[Token]) -> set[str]:
+    """Nouns written as one word, as one lexeme: the same compound may be a single noun in another sentence."""
+    pairs = {first.form + second.form for first, second in pairwise(nouns)}
+    return pairs | {"".join(noun.form for noun in nouns)} if pairs else set()
 
 
 def _code(text: str) -> str:

@@ -85,7 +85,13 @@ class Worker:
     def _process(self, database: Database, item: Item) -> None:
         started = time.monotonic()
         try:
-            stored = self._index(database, item)
+            indexer = self._indexer_for(generations.get(database, item.generation_id))
+        except (StoreError, ModelError):
+            # A model that cannot be loaded is no fault of the document.
+            jobs.release(database, item.id, self.name)
+            raise
+        try:
+            stored = self._index(database, item, indexer)
         except Interrupted:
             jobs.release(database, item.id, self.name)
             log("released", item=item.id)
@@ -99,10 +105,8 @@ class Worker:
             event = "indexed" if stored is not None else "dropped"
             log(event, item=item.id, chunks=stored, ms=round((time.monotonic() - started) * 1000, 1))
 
-    def _index(self, database: Database, item: Item) -> int | None:
+    def _index(self, database: Database, item: Item, indexer: Indexer) -> int | None:
         """Number of chunks stored, None if the item turned out not to be ours any more."""
-        generation = generations.get(database, item.generation_id)
-        indexer = self._indexer_for(generation)
         with LeaseKeeper(self._where, item.id, self.name, seconds=self._settings.lease) as lease:
 
             def go_on() -> bool:
@@ -110,7 +114,7 @@ class Worker:
                 return lease.held and not self.stop.is_set()
 
             chunks = indexer.index(item, go_on)
-        if not results.complete(database, item, self.name, generation, chunks):
+        if not results.complete(database, item, self.name, indexer.generation, chunks):
             return None
         return len(chunks)
 

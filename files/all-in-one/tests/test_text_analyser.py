@@ -1,0 +1,66 @@
+"""Lexemes: what a word in a question and the same word in a document have in common."""
+
+import pytest
+
+from text.analyser import Analyser
+
+
+@pytest.fixture(scope="module")
+def analyser() -> Analyser:
+    return Analyser()
+
+
+@pytest.mark.parametrize(
+    ("question", "document", "shared"),
+    [
+        ("반품하려면 어떻게 하나요?", "반품은 7일 안에 가능합니다.", "반품"),
+        ("비밀번호를 잊어버렸어요", "비밀번호가 기억나지 않으면", "비밀번호"),
+        ("how to reset passwords", "Resetting your password", "password"),
+        ("Returning shoes", "shoes can be returned", "return"),
+        ("E-204 오류가 떠요", "오류 코드 e204", "e204"),
+        ("AB_1234 재고", "상품 ab-1234의 재고", "ab1234"),
+        ("3,000원 배송비", "배송비는 3000원입니다", "3000"),
+        ("ＡＢ－１２ 모델", "모델 AB-12", "ab12"),
+        ("Käufer", "der Käufer", "käufer"),
+    ],
+)
+def test_the_same_word_gives_the_same_lexeme(analyser: Analyser, question: str, document: str, shared: str) -> None:
+    assert shared in analyser.lexemes(question)
+    assert shared in analyser.lexemes(document)
+
+
+def test_a_compound_is_found_however_it_was_cut(analyser: Analyser) -> None:
+    assert {"비밀", "번호", "비밀번호"} <= set(analyser.lexemes("비밀번호를 잊어버렸어요"))
+
+
+def test_particles_and_endings_are_no_lexemes(analyser: Analyser) -> None:
+    assert set(analyser.lexemes("반품 정책은 어떻게 되나요?")) == {"반품", "정책"}
+
+
+def test_function_words_are_no_lexemes(analyser: Analyser) -> None:
+    assert set(analyser.lexemes("What is the policy for the returns?")) == {"polici", "return"}
+
+
+def test_repeated_words_are_counted(analyser: Analyser) -> None:
+    assert analyser.lexemes("환불 환불 카드") == {"환불": 2, "카드": 1}
+
+
+@pytest.mark.parametrize("code", ["E-204", "AB-1234", "KX100", "v2.1", "070-1234-5678", "SM-G991N"])
+def test_codes_are_recognised_and_kept_whole(analyser: Analyser, code: str) -> None:
+    codes = analyser.codes(f"제 기기에 {code}가 나와요")
+    assert len(codes) == 1
+    assert codes <= set(analyser.lexemes(f"{code} error"))
+
+
+@pytest.mark.parametrize("text", ["반품 7일", "return in 30 days", "3,000원", "wi-fi"])
+def test_plain_words_and_numbers_are_no_codes(analyser: Analyser, text: str) -> None:
+    assert analyser.codes(text) == set()
+
+
+def test_digits_that_are_parted_otherwise_are_another_code(analyser: Analyser) -> None:
+    assert analyser.codes("1-23") != analyser.codes("12-3")
+
+
+@pytest.mark.parametrize("text", ["", " ", "?!", "😀", "\ufeff", "ㅋㅋㅋ"])
+def test_a_text_without_words_has_no_lexeme(analyser: Analyser, text: str) -> None:
+    assert not analyser.lexemes(text)
