@@ -122,6 +122,7 @@ def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any
     if profile.kind == "embedding":
         output = single_output(out / "model.onnx")
     keep_output(out / "model.onnx", output)
+    candidate_folder(out, profile, "model.onnx", output)
     return {"float_bytes": weight_bytes(out / "model.onnx"), "output": output, "versus_original": None}
 
 

@@ -15,7 +15,7 @@ from pipeline.embedder import Embedder
 from pipeline.reranker import Reranker
 from pipeline.tokens import TextTokenizer, TokenSequence
 
-TIMED_TEXTS = 16
+TIMED_TEXTS = 12
 TIMED_ROUNDS = 3
 DIGITS = 4
 

@@ -66,7 +66,6 @@ def _leave_unfused(source: Path, out: Path, why: str, layers: int) -> dict[str, 
     for path in files_of(source / "model.onnx"):
         (out / path.name).unlink(missing_ok=True)
         place(path, out / path.name)
-    place(source / "manifest.json", out / "manifest.json") if (source / "manifest.json").is_file() else None
     say("optimise", f"left as it is: {why}")
     return {"attention": 0, "layers": layers, "fused": False, "why": why, "versus_export": None}
 

@@ -175,5 +175,5 @@ class _Proof:
             return "full INT8 passed the gate"
         missed = "; ".join(self.trials[0].wrong)
         if chosen.recipe != FLOAT32:
-            return f"full INT8 missed the gate ({missed}); this is the smallest step back that passed"
+            return f"full INT8 missed the gate ({missed}); this is the first step back that passed"
         return f"no INT8 recipe passed the gate; the last one: {'; '.join(self.trials[-1].wrong)}"

@@ -15,7 +15,7 @@ from modelbuild.errors import BuildError
 POLICY_VERSION = 1
 
 # Products left in float at each step of the ladder, most sensitive first; never more than MOST_IN_FLOAT of them.
-LADDER = (0, 1, 2, 4, 6, 8, 12, 16, 24)
+LADDER = (0, 2, 4, 6, 8, 12, 16, 24)
 MOST_IN_FLOAT = 0.5
 
 # An export and a fused graph only reorder float arithmetic: more than this is a defect, not a loss.
@@ -30,9 +30,9 @@ DEFAULTS: dict[str, dict[str, float]] = {
         "min_mean_cosine": 0.99,
         "min_cosine": 0.97,
         "min_spearman": 0.98,
-        "min_top10_overlap": 0.93,
-        "min_language_top10_overlap": 0.90,
-        "min_top1_agreement": 0.90,
+        "min_top10_overlap": 0.95,
+        "min_language_top10_overlap": 0.93,
+        "min_top1_agreement": 0.92,
         "max_time_ratio": 1.05,
     },
     "reranker": {
