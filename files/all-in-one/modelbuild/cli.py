@@ -118,7 +118,8 @@ def run_stage(workspace: Workspace, request: Request, name: str) -> dict[str, An
         manifest = read_json(workspace.release(request.id) / "manifest.json")
         return {"changed": False, "release": str(workspace.release(request.id)), **summary(manifest)}
     work = getattr(_import(name), name)
-    figures: dict[str, Any] = work(workspace, request.profile if name == "fetch" else request)
+    asked = (request.profile, request.fingerprint) if name == "fetch" else (request,)
+    figures: dict[str, Any] = work(workspace, *asked)
     return {"changed": figures.pop("changed"), "id": request.id, **figures}
 
 

@@ -25,7 +25,7 @@ def export(workspace: Workspace, request: Request) -> dict[str, Any]:
     """Write STAGING/float/: model.onnx, tokenizer.json, config.json. Returns sizes and agreement with the original."""
     staging = workspace.staging(request.id)
     workspace.drop_stale_staging(request.profile.kind, keep=request.id)
-    snapshot = read_snapshot(snapshot_folder(workspace, request.profile))
+    snapshot = read_snapshot(snapshot_folder(workspace, request.profile, request.fingerprint))
 
     def work(folder: Path) -> dict[str, Any]:
         (staging / f"kind.{request.profile.kind}").touch()

@@ -10,16 +10,17 @@ from modelbuild import hub
 from modelbuild.errors import BuildError
 from modelbuild.profile import Profile, parse_profile
 from modelbuild.progress import say
+from modelbuild.request import source_fingerprint
 from modelbuild.snapshot import Snapshot, drop_old_snapshots, read_snapshot, snapshot_folder, write_record
 from modelbuild.workspace import Workspace, make_folder, sync_tree
 
 REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
-def fetch(workspace: Workspace, profile: Profile) -> dict[str, Any]:
+def fetch(workspace: Workspace, profile: Profile, fingerprint: str | None = None) -> dict[str, Any]:
     """Fetch unless the snapshot is there: {"changed", "snapshot", "bytes", "seconds"}."""
     start = time.monotonic()
-    folder = snapshot_folder(workspace, profile)
+    folder = snapshot_folder(workspace, profile, fingerprint or source_fingerprint(profile))
     changed = not (folder / ".snapshot.json").is_file()
     snapshot = _fetch(workspace, profile, folder) if changed else read_snapshot(folder)
     return {
@@ -74,8 +75,7 @@ def _from_demo(workspace: Workspace, profile: Profile, partial: Path) -> None:
     inputs = [partial]
     if profile.source["builder"] == "reranker":
         embedding = parse_profile(DEMO_EMBEDDING)
-        fetch(workspace, embedding)
-        inputs.append(snapshot_folder(workspace, embedding))
+        inputs.append(Path(fetch(workspace, embedding)["snapshot"]))
     try:
         builder.build(*inputs)
     except (RuntimeError, ValueError, OSError) as error:

@@ -25,7 +25,7 @@ def release(workspace: Workspace, request: Request) -> dict[str, Any]:
         return {"changed": False, "release": str(target), **summary(read_json(target / "manifest.json"))}
     staging = workspace.staging(request.id)
     proof = finished(staging / "proof", "prove")
-    snapshot = read_snapshot(snapshot_folder(workspace, request.profile))
+    snapshot = read_snapshot(snapshot_folder(workspace, request.profile, request.fingerprint))
     folder = staging / "release"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -15,18 +15,24 @@ from pipeline.cpu import Cpu, detect
 HERE = Path(__file__).parent
 LOCK = HERE / "requirements.txt"
 GATE_TEXT = HERE / "faq" / "gate.jsonl"
-DEMO_FILES = ("demo/*.py", "demo/*.txt", "faq/train.jsonl")
+# What a demo builder makes depends on: its code, its packages, and for the reranker the text it learns from.
+DEMO_CODE = ("demo/*.py", "demo/packages.txt")
+DEMO_FILES = {"e5": DEMO_CODE, "reranker": (*DEMO_CODE, "faq/train.jsonl")}
 SLUG_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class Request:
-    """`content` is everything a release depends on; `id` is its name."""
+    """`content` is everything a release depends on; `id` is its name; `fingerprint` pins the source's content."""
 
     profile: Profile
     cpu: Cpu
     thresholds: dict[str, float]
     content: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.content["source"])
 
     @property
     def id(self) -> str:
@@ -54,7 +60,7 @@ def source_fingerprint(profile: Profile) -> str:
     if profile.source["type"] == "folder":
         return folder_sha256(Path(profile.source["path"]))
     if profile.source["type"] == "demo":
-        files = sorted(path for pattern in DEMO_FILES for path in HERE.glob(pattern))
+        files = sorted(path for pattern in DEMO_FILES[profile.source["builder"]] for path in HERE.glob(pattern))
         return digest({str(path.relative_to(HERE)): file_sha256(path) for path in files})
     return profile.source["revision"]
 

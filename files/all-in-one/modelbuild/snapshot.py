@@ -7,7 +7,7 @@ from typing import Any
 
 from modelbuild.errors import BuildError
 from modelbuild.profile import Profile
-from modelbuild.request import digest, file_sha256, is_hidden, slug, source_fingerprint
+from modelbuild.request import digest, file_sha256, is_hidden, slug
 from modelbuild.workspace import Workspace, read_json, write_json
 
 RECORD = ".snapshot.json"
@@ -32,12 +32,15 @@ class Snapshot:
         return digest({name: entry["sha256"] for name, entry in self.files.items() if name.endswith(WEIGHTS)})
 
 
-def snapshot_folder(workspace: Workspace, profile: Profile) -> Path:
-    """Where the profile's snapshot is or will be; its name follows from the source, not from the rest."""
+def snapshot_folder(workspace: Workspace, profile: Profile, fingerprint: str) -> Path:
+    """Where the profile's snapshot is or will be; its name follows from the source, not from the rest.
+
+    `fingerprint` is source_fingerprint(profile), taken once a request: sources may change while a build runs.
+    """
     key = digest(
         {
             "source": profile.source,
-            "fingerprint": source_fingerprint(profile),
+            "fingerprint": fingerprint,
             "file": profile.file if profile.route == "prebuilt" else None,
             "remote_code": profile.remote_code,
         }

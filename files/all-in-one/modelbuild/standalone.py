@@ -63,12 +63,10 @@ def export_plain(kind: str, model: str, out: Path, cache_dir: Path) -> None:
     from modelbuild.export import export_snapshot  # noqa: PLC0415
     from modelbuild.fetch import fetch  # noqa: PLC0415
     from modelbuild.optimise import optimise_folder  # noqa: PLC0415
-    from modelbuild.snapshot import snapshot_folder  # noqa: PLC0415
 
     workspace = Workspace(out.parent, cache_dir, cache_dir)
     profile = describe_model(kind, model)
-    fetch(workspace, profile)
-    snapshot = snapshot_folder(workspace, profile)
+    snapshot = Path(fetch(workspace, profile)["snapshot"])
     profile = complete(profile, snapshot)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -17,7 +17,8 @@ import modelbuild
 from modelbuild.errors import BuildError
 from modelbuild.fetch import fetch
 from modelbuild.profile import parse_profile
-from modelbuild.snapshot import KEPT, read_snapshot
+from modelbuild.request import make_request
+from modelbuild.snapshot import KEPT, read_snapshot, snapshot_folder
 from modelbuild.workspace import Workspace
 
 PAYLOAD = Path(modelbuild.__file__).parent.parent
@@ -82,6 +83,14 @@ def test_only_the_latest_snapshots_are_kept(workspace: Workspace, source: Path) 
         (source / "config.json").write_text(json.dumps({"number": number}))
         kept.append(fetch(workspace, parse_profile(folder_profile(source)))["snapshot"])
     assert sorted(str(path) for path in workspace.snapshots.iterdir()) == sorted(kept[-KEPT:])
+
+
+def test_a_source_that_changes_during_a_build_does_not_move_the_snapshot(workspace: Workspace, source: Path) -> None:
+    request = make_request(parse_profile(folder_profile(source)), {})
+    first = fetch(workspace, request.profile, request.fingerprint)["snapshot"]
+    (source / "config.json").write_text('{"changed": true}')
+    assert str(snapshot_folder(workspace, request.profile, request.fingerprint)) == first
+    assert make_request(request.profile, {}).id != request.id
 
 
 @pytest.fixture

@@ -76,6 +76,21 @@ def test_a_folders_content_is_part_of_the_request(tmp_path: Path) -> None:
     assert make_request(profile, {}, AVX2).id != before
 
 
+def test_a_stray_file_beside_the_demo_builders_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "faq").mkdir()
+    for name in ("demo/e5.py", "demo/packages.txt", "faq/train.jsonl"):
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(request_module, "HERE", tmp_path)
+    profile = parse_profile(tiny_graphs.profile(source={"type": "demo", "builder": "e5"}))
+    before = make_request(profile, {}, AVX2).id
+    (tmp_path / "demo" / "notes.txt").write_text("stray")
+    (tmp_path / "faq" / "train.jsonl").write_text("the reranker's")
+    assert make_request(profile, {}, AVX2).id == before
+    (tmp_path / "demo" / "packages.txt").write_text("2")
+    assert make_request(profile, {}, AVX2).id != before
+
+
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
     profile = parse_profile(tiny_graphs.profile(source={"type": "folder", "path": str(tmp_path / "gone")}))
     with pytest.raises(BuildError, match="gone does not exist"):
