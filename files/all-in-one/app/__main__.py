@@ -1,5 +1,6 @@
 """`python -m app`: serve until SIGTERM, then finish what has begun."""
 
+import signal
 import sys
 
 import uvicorn
@@ -22,6 +23,8 @@ def main() -> int:
         print(f"app: {error}", file=sys.stderr)
         return 1
     log("starting", port=configured.port, key_required=bool(configured.keys), deployment=configured.deployment)
+    # uvicorn drains on the first SIGTERM and then sends it again to whoever handled it before; the end is orderly.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         create_app(made),
         host="0.0.0.0",  # inside the container; compose publishes it on stack_listen

@@ -1,6 +1,7 @@
 """`python -m app.selftest`: one real embedding, rerank and search through HTTP. Prints one JSON line.
 
 With --url it asks a running app; with --candidate it starts the app of this image on a free loopback port first.
+SELFTEST_SECONDS (60) is how long it waits for the app to be ready.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from app.readiness import ANSWER, QUESTION
 from store.connection import conninfo
 from store.errors import StoreError
 
-READY_SECONDS = 60.0
 TIMEOUT = 30  # seconds of one request
 
 
@@ -84,14 +84,15 @@ def _candidate(configured: settings.Settings) -> Iterator[str]:
 
 
 def _wait_until_ready(url: str) -> None:
-    give_up = time.monotonic() + READY_SECONDS
+    seconds = float(os.environ.get("SELFTEST_SECONDS") or 60)
+    give_up = time.monotonic() + seconds
     while True:
         try:
             _ask(url, "/readyz", {}, None)
             return
         except SelftestError as error:
             if time.monotonic() > give_up:
-                raise SelftestError(f"not ready after {READY_SECONDS:.0f} s: {error}") from None
+                raise SelftestError(f"not ready after {seconds:.0f} s: {error}") from None
             time.sleep(0.25)
 
 

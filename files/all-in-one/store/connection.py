@@ -16,6 +16,7 @@ Database = Connection[DictRow]
 Pool = ConnectionPool[Database]
 
 CONNECT_TIMEOUT = 10  # seconds
+PATIENCE = 3  # seconds a request waits for a connection of the pool
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
 
 
@@ -47,7 +48,9 @@ def open_pool(where: str, *, size: int) -> Pool:
         kwargs=kwargs,
         min_size=1,
         max_size=size,
-        timeout=CONNECT_TIMEOUT,
+        timeout=PATIENCE,
+        # After that it tries again at the next request, instead of at ever longer intervals.
+        reconnect_timeout=PATIENCE,
         check=ConnectionPool.check_connection,
         open=True,
         name="onebox",

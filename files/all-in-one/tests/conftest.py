@@ -46,6 +46,15 @@ def database_url(postgres: postgres_server.Server, migrated: str) -> Iterator[st
     yield from _database(postgres, migrated)
 
 
+@pytest.fixture(scope="module")
+def ready_database(postgres: postgres_server.Server, migrated: str, index: generations.Index) -> Iterator[str]:
+    """Connection string of a database with the first small model's generation, one for the whole module."""
+    for where in _database(postgres, migrated):
+        with connect(where) as connection:
+            generations.ensure(connection, index)
+        yield where
+
+
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A connection to `database_url`."""
@@ -67,18 +76,19 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def model_environment(releases: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The variables that name the small models, also set for this process."""
+@pytest.fixture(scope="module")
+def model_environment(releases: Path) -> Iterator[dict[str, str]]:
+    """The variables that name the small models, set for this process while the module's tests run."""
     environment = {"EMBED_ONNX_DIR": str(releases / "emb"), "RERANK_ONNX_DIR": str(releases / "rerank")}
-    for name in ("EMBED_RELEASE", "RERANK_RELEASE", "EMBED_ONNX_PATH", "RERANK_ONNX_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return environment
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("EMBED_RELEASE", "RERANK_RELEASE", "EMBED_ONNX_PATH", "RERANK_ONNX_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield environment
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def index(releases: Path) -> generations.Index:
     """What the first small embedding model asks for."""
     return generations.read_wanted(releases / "emb", chunker=chunker.VERSION, analyser=analyser.VERSION)

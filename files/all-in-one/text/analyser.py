@@ -12,7 +12,7 @@ import snowballstemmer
 from kiwipiepy import Kiwi, Token
 
 # Part of every generation: another version gives other lexemes, so documents are analysed again.
-VERSION = "kiwi-0.24-snowball-3-1"
+VERSION = "kiwi-0.24-snowball-3-2"
 
 # Korean tags that carry content: nouns, numerals, roots, verbs, adjectives, and determiners such as 새 or 모든.
 CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})

@@ -1,6 +1,5 @@
 """One document to what is stored of it, in one generation."""
 
-import unicodedata
 from collections.abc import Callable
 
 from pipeline.embedder import Embedder
@@ -47,8 +46,7 @@ class Indexer:
         return indexed
 
     def _index_slice(self, title: str, chunks: list[Chunk]) -> list[IndexedChunk]:
-        # Composed characters: a text from a Mac may spell Korean in single letters, which models were not trained on.
-        passages = [unicodedata.normalize("NFC", self._chunker.passage(title, chunk.text)) for chunk in chunks]
+        passages = [self._chunker.passage(title, chunk.text) for chunk in chunks]
         vectors = self._embedder.encode_array(passages, input_type="passage")
         return [
             IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vector.tolist(), lexemes)

@@ -1,6 +1,7 @@
 """Documents in, their jobs, documents out."""
 
 import hashlib
+import unicodedata
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -79,7 +80,9 @@ def _document(given: DocumentIn, index: int, longest: int) -> documents.Document
     if problem := unusable(given.metadata):
         raise ApiError(400, f"{index}.metadata {problem}.", param=f"{index}.metadata", code="invalid_text")
     identity = given.id if given.id is not None else _identity(given)
-    return documents.Document(identity, given.text, given.title, given.metadata, given.source)
+    # Composed characters: a text from a Mac may spell Korean in single letters, which no model was trained on.
+    title, text = (unicodedata.normalize("NFC", part) for part in (given.title, given.text))
+    return documents.Document(identity, text, title, given.metadata, given.source)
 
 
 def _identity(given: DocumentIn) -> str:

@@ -1,5 +1,6 @@
 """POST /search."""
 
+import unicodedata
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -26,9 +27,9 @@ class SearchRequest(BaseModel):
 @router.post("/search")
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """The documents that answer the query best, each with its best passage."""
-    check_text(request.query, "query", most=LONGEST_QUERY)
+    query = unicodedata.normalize("NFC", check_text(request.query, "query", most=LONGEST_QUERY))
     with services.models.place() as loaded:
-        answer = services.search.run(loaded, Request(request.query, request.top_k, request.rerank, request.fusion))
+        answer = services.search.run(loaded, Request(query, request.top_k, request.rerank, request.fusion))
         models = {
             "embedding": describe(loaded.embedder)["release"],
             "reranker": describe(loaded.reranker)["release"],

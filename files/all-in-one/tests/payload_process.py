@@ -1,0 +1,65 @@
+"""The payload's commands as processes of their own, the way containers start them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(database: str, models: dict[str, str], folder: Path, **more: str) -> dict[str, str]:
+    """A container's environment for a test's database and models; `folder` holds its secrets and its heartbeat."""
+    where = conninfo_to_dict(database)
+    (folder / "postgres_password").write_text("not asked for", encoding="utf-8")
+    (folder / "api_key").write_text("the-key\n", encoding="utf-8")
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_HOST": str(where["host"]),
+        "DATABASE_NAME": str(where["dbname"]),
+        "DATABASE_USER": str(where["user"]),
+        "DATABASE_PASSWORD_FILE": str(folder / "postgres_password"),
+        "API_KEY_FILE": str(folder / "api_key"),
+        "WORKER_HEARTBEAT_FILE": str(folder / "heartbeat"),
+        **models,
+        **more,
+    }
+
+
+def run(module: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The finished `python -m MODULE`."""
+    return subprocess.run(
+        [sys.executable, "-m", *module.split(), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Process:
+    """A running `python -m MODULE` with its output in a file."""
+
+    def __init__(self, module: str, *, environment: dict[str, str], output: Path) -> None:
+        self.output = output
+        with output.open("ab") as file:
+            self._process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=file, stderr=file)
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to clean up."""
+        self._process.kill()
+        self._process.wait(timeout=30)
+
+    def terminate(self) -> int:
+        """SIGTERM, as `docker stop` sends it; returns the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=60)
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self.kill()

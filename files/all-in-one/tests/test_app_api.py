@@ -1,0 +1,357 @@
+"""The HTTP interface as a client meets it, over real models and a real database."""
+
+import base64
+import io
+import json
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from box import KEYS, Box, running_app, running_worker
+
+from app import log
+from app.settings import Settings
+
+RETURNS = {"id": "returns", "title": "반품 정책", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
+ERROR = {"id": "errors/e204", "title": "오류", "text": "오류 코드 E-204가 나오면 앱을 다시 시작해 주세요."}
+SHIPPING = {"id": "shipping", "title": "Shipping", "text": "Shipping is free for orders above fifty dollars."}
+
+
+@pytest.fixture(scope="module")
+def box(
+    ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    settings = Settings(keys=KEYS, deployment="d1", max_body=100_000, max_inputs=8, max_documents=4, max_text=5000)
+    with (
+        running_app(ready_database, settings) as box,
+        running_worker(ready_database, tmp_path_factory.mktemp("worker")),
+    ):
+        box.ingest(RETURNS, ERROR, SHIPPING)
+        yield box
+
+
+def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    """The error, which always has the same four fields."""
+    assert answer.status_code == status, answer.text
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+# Keys and probes
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/"])
+def test_probes_and_the_page_need_no_key(box: Box, path: str) -> None:
+    assert box.client.get(path, headers={"authorization": ""}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Bearer ", "Basic the-key", "the-key", "Bearer the-key2"])
+def test_without_a_right_key_nothing_is_answered(box: Box, header: str) -> None:
+    answer = box.client.post("/search", json={"query": "반품"}, headers={"authorization": header})
+    assert error_of(answer, 401)["code"] == "invalid_api_key"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_during_a_rotation_both_keys_are_good(box: Box) -> None:
+    answer = box.client.post("/search", json={"query": "반품"}, headers={"authorization": f"Bearer {KEYS[1]}"})
+    assert answer.status_code == 200
+
+
+def test_health_shows_the_status_only_without_the_key(box: Box) -> None:
+    assert box.client.get("/health", headers={"authorization": ""}).json() == {"status": "ok"}
+
+
+def test_health_tells_what_serves(box: Box) -> None:
+    health = box.client.get("/health").json()
+    assert (health["status"], health["degraded"], health["deployment"]) == ("ok", [], "d1")
+    assert health["models"]["embedding"]["name"] == "tiny-embedding"
+    assert health["models"]["embedding"]["release"] == health["generation"]["release"] == "tiny-embedding-1"
+    assert health["models"]["reranker"]["gate"] == {"passed": True}
+    assert health["documents"] == health["chunks"] >= 3
+    assert health["queue"]["parked"] == 0
+    assert health["threads"] >= 1
+
+
+# Embeddings
+
+
+def test_vectors_come_in_the_order_of_their_texts(box: Box) -> None:
+    both = box.post("/v1/embeddings", input=["반품", "shipping"], model="tiny-embedding").json()
+    alone = box.post("/v1/embeddings", input="shipping").json()
+    assert [entry["index"] for entry in both["data"]] == [0, 1]
+    assert both["data"][1]["embedding"] == alone["data"][0]["embedding"]
+    assert both["model"] == "tiny-embedding"
+    assert both["usage"]["total_tokens"] > 0
+
+
+def test_base64_holds_the_same_floats(box: Box) -> None:
+    floats = box.post("/v1/embeddings", input="반품").json()["data"][0]["embedding"]
+    encoded = box.post("/v1/embeddings", input="반품", encoding_format="base64").json()["data"][0]["embedding"]
+    assert np.frombuffer(base64.b64decode(encoded), dtype="<f4").tolist() == floats
+
+
+def test_a_models_alias_says_the_role(box: Box) -> None:
+    by_field = box.post("/v1/embeddings", input="반품", input_type="passage").json()
+    by_alias = box.post("/v1/embeddings", input="반품", model="tiny-embedding:passage").json()
+    as_query = box.post("/v1/embeddings", input="반품", model="tiny-embedding:query").json()
+    assert by_alias["data"] == by_field["data"] != as_query["data"]
+
+
+def test_a_text_that_was_cut_says_so(box: Box) -> None:
+    data = box.post("/v1/embeddings", input=["반품 " * 1000, "반품"]).json()["data"]
+    assert data[0]["truncated"] is True
+    assert "truncated" not in data[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"input": []}, 400, "input"),
+        ({"input": ""}, 400, "input"),
+        ({"input": ["good", "  "]}, 400, "input.1"),
+        ({"input": [[1, 2], [3]]}, 400, "input"),
+        ({"input": 7}, 400, "input"),
+        ({}, 400, "input"),
+        ({"input": ["x"] * 9}, 413, "input"),
+        ({"input": "x" * 5001}, 413, "input"),
+        ({"input": "x", "dimensions": 8}, 400, "dimensions"),
+        ({"input": "x", "encoding_format": "hex"}, 400, "encoding_format"),
+        ({"input": "x", "input_type": "document?"}, 400, "input_type"),
+        ({"input": "x", "model": "gpt-4"}, 404, "model"),
+    ],
+)
+def test_a_wrong_embedding_request_names_the_field(box: Box, body: dict[str, Any], status: int, param: str) -> None:
+    assert error_of(box.client.post("/v1/embeddings", json=body), status)["param"] == param
+
+
+# Reranking
+
+
+def test_the_best_document_comes_first(box: Box) -> None:
+    documents = ["Shipping is free for orders", {"text": "반품은 7일 안에 할 수 있습니다"}]
+    answer = box.post("/v1/rerank", query="반품은 7일 안에", documents=documents, return_documents=True).json()
+    assert [result["index"] for result in answer["results"]] == [1, 0]
+    assert answer["results"][0]["document"] == documents[1]
+    assert all(0 <= result["relevance_score"] <= 1 for result in answer["results"])
+
+
+def test_top_n_keeps_the_best(box: Box) -> None:
+    answer = box.post("/v1/rerank", query="반품", documents=["a", "b", "반품"], top_n=1).json()
+    assert [result["index"] for result in answer["results"]] == [2]
+    assert "document" not in answer["results"][0]
+
+
+@pytest.mark.parametrize("body", [{"query": "x", "documents": []}, {"query": " ", "documents": ["x"]}, {"query": "x"}])
+def test_a_wrong_rerank_request_is_explained(box: Box, body: dict[str, Any]) -> None:
+    assert error_of(box.client.post("/v1/rerank", json=body), 400)["message"]
+
+
+# Documents
+
+
+def test_a_document_is_found_changed_and_deleted(box: Box) -> None:
+    job = box.ingest({"id": "새/문서 1", "text": "자전거 대여는 2층에서 합니다.", "metadata": {"층": 2}, "source": "s"})
+    assert (job["status"], job["documents"], job["done"], job["unchanged"]) == ("done", 1, 1, 0)
+    result = box.post("/search", query="자전거 대여").json()["results"][0]
+    assert (result["document_id"], result["metadata"], result["source"]) == ("새/문서 1", {"층": 2}, "s")
+    box.ingest({"id": "새/문서 1", "text": "자전거 대여는 5층에서 합니다."})
+    assert "5층" in box.client.get("/documents/새/문서 1").json()["text"]
+    assert "5층" in box.post("/search", query="자전거 대여").json()["results"][0]["text"]
+    assert box.client.delete("/documents/새/문서 1").json() == {"id": "새/문서 1", "deleted": True}
+    assert error_of(box.client.get("/documents/새/문서 1"), 404)["code"] == "document_not_found"
+    assert "새/문서 1" not in box.found("자전거 대여")
+
+
+def test_the_same_document_twice_is_one_document(box: Box) -> None:
+    before = box.client.get("/health").json()["documents"]
+    job = box.ingest(RETURNS)
+    assert job["unchanged"] == 1
+    assert box.client.get("/health").json()["documents"] == before
+
+
+def test_korean_in_single_letters_is_the_same_as_composed_korean(box: Box) -> None:
+    letters = unicodedata.normalize("NFD", RETURNS["text"])
+    box.ingest({"id": "letters", "text": RETURNS["text"]})
+    assert box.ingest({"id": "letters", "text": letters})["unchanged"] == 1
+    composed, spelled = (
+        box.post("/search", query=query).json()["results"] for query in ("반품", unicodedata.normalize("NFD", "반품"))
+    )
+    assert composed == spelled
+    box.client.delete("/documents/letters")
+
+
+def test_a_document_without_an_id_gets_the_same_one_again(box: Box) -> None:
+    first = box.client.post("/documents", json={"text": "이름 없는 글"}).json()
+    second = box.client.post("/documents", json={"text": "이름 없는 글"}).json()
+    assert first["documents"] == second["documents"]
+    box.finished(second["job"])
+    assert box.client.delete(f"/documents/{first['documents'][0]}").status_code == 200
+
+
+def test_a_long_document_is_found_by_its_end(box: Box) -> None:
+    text = "별 내용이 없는 문장입니다. " * 150 + "분실물 보관소는 지하 주차장 옆에 있습니다."
+    box.ingest({"id": "long", "text": text})
+    result = box.post("/search", query="분실물 보관소").json()["results"][0]
+    assert result["document_id"] == "long"
+    assert text[result["start"] : result["end"]] == result["text"]
+    assert "분실물" in result["text"]
+    box.client.delete("/documents/long")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ([], 400, "documents"),
+        ([{"text": "x"}] * 5, 413, "documents"),
+        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], 400, "1.id"),
+        ([{"id": "a", "text": "  "}], 400, "0.text"),
+        ([{"id": "", "text": "x"}], 400, "0.id"),
+        ([{"id": "i" * 600, "text": "x"}], 413, "0.id"),
+        ({"id": "a", "text": "nul \x00"}, 400, "0.text"),
+        ({"id": "a", "text": "x", "metadata": {"deep": ["nul \x00"]}}, 400, "0.metadata"),
+        ({"id": "a", "text": "x" * 5001}, 413, "0.text"),
+    ],
+)
+def test_a_document_that_cannot_be_kept_is_refused(box: Box, body: Any, status: int, param: str) -> None:
+    assert error_of(box.client.post("/documents", json=body), status)["param"] == param
+
+
+@pytest.mark.parametrize("body", [{"id": "a"}, {"text": 7}, "text", 7, None, [{"id": "a"}]])
+def test_a_document_of_the_wrong_shape_is_refused(box: Box, body: Any) -> None:
+    assert error_of(box.client.post("/documents", json=body), 400)["message"]
+
+
+def test_half_a_surrogate_pair_is_refused(box: Box) -> None:
+    answer = box.client.post(
+        "/documents", content=b'{"id": "a", "text": "\\ud800"}', headers={"content-type": "application/json"}
+    )
+    assert error_of(answer, 400)
+
+
+@pytest.mark.parametrize("job", ["no-uuid", "00000000-0000-0000-0000-000000000000"])
+def test_an_unknown_job_is_not_found(box: Box, job: str) -> None:
+    assert error_of(box.client.get(f"/jobs/{job}"), 404)["code"] == "job_not_found"
+
+
+# Search
+
+
+def test_a_code_finds_its_document(box: Box) -> None:
+    assert box.found("e204 뜨는데 어떡하죠", rerank=False)[0] == "errors/e204"
+
+
+def test_the_answer_tells_how_it_came_about(box: Box) -> None:
+    answer = box.post("/search", query="반품은 며칠 안에", top_k=2).json()
+    assert len(answer["results"]) == 2
+    assert set(answer["timings_ms"]) == {"embed", "analyse", "retrieve", "rerank", "total"}
+    assert answer["rerank"] == {"ran": True, "why": "asked for", "candidates": 3}
+    assert answer["models"] == {"embedding": "tiny-embedding-1", "reranker": "tiny-reranker-1"}
+    assert answer["generation"] == box.client.get("/health").json()["generation"]["id"]
+    scores = [result["score"] for result in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert answer["results"][0]["scores"]["rerank"] == scores[0]
+
+
+def test_without_reranking_the_first_order_stays(box: Box) -> None:
+    answer = box.post("/search", query="반품", rerank=False).json()
+    assert answer["rerank"] == {"ran": False, "why": "not asked for", "candidates": 0}
+    assert all(result["scores"]["rerank"] is None for result in answer["results"])
+
+
+def test_vectors_alone_give_words_no_weight(box: Box) -> None:
+    answer = box.post("/search", query="E-204", fusion="vectors", rerank=False).json()
+    assert answer["fusion"] == {"mode": "vectors", "word_weight": 0.0}
+    assert all(result["scores"]["words"] == 0 for result in answer["results"])
+
+
+@pytest.mark.parametrize("query", ["?!", "😀", "ㅋㅋㅋ", "' OR 1=1 --", "\ufeff가", "the of"])
+def test_any_query_gets_an_answer(box: Box, query: str) -> None:
+    assert len(box.found(query)) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 400), ({"query": ""}, 400), ({"query": "x", "top_k": 0}, 400), ({"query": "x", "top_k": "many"}, 400),
+     ({"query": "x", "fusion": "magic"}, 400), ({"query": "x" * 9000}, 413), ({"query": "nul \x00"}, 400)],
+)  # fmt: skip
+def test_a_wrong_search_is_explained(box: Box, body: dict[str, Any], status: int) -> None:
+    assert error_of(box.client.post("/search", json=body), status)["message"]
+
+
+# Every answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("DELETE", "/search", 405), ("GET", "/v1/embeddings", 405)]
+)
+def test_what_is_not_there_is_said_in_the_same_shape(box: Box, method: str, path: str, status: int) -> None:
+    error_of(box.client.request(method, path), status)
+
+
+def test_a_body_that_is_no_json_is_refused(box: Box) -> None:
+    answer = box.client.post("/search", content=b"{not json", headers={"content-type": "application/json"})
+    assert error_of(answer, 400)["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_too_large_is_refused(box: Box, chunked: bool) -> None:
+    body = b" " * 100_001
+    answer = box.client.post("/search", content=iter([body]) if chunked else body)
+    assert error_of(answer, 413)["code"] == "body_too_large"
+
+
+def test_a_request_keeps_the_id_it_came_with(box: Box) -> None:
+    assert box.client.get("/livez", headers={"x-request-id": "trace-7"}).headers["x-request-id"] == "trace-7"
+    invented = box.client.get("/livez", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
+    assert invented.isalnum()
+
+
+def test_the_log_holds_neither_texts_nor_keys(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(log, "stream", written)
+    box.found("비밀스러운 질문")
+    box.client.post("/documents", json={"id": "비밀-id", "text": "비밀\x00"})
+    box.client.get("/documents/비밀-id")
+    box.client.post(
+        "/search", json={"query": "비밀스러운 질문"}, headers={"authorization": "Bearer 틀린-열쇠".encode()}
+    )
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["status"] for line in lines if line["event"] == "request"] == [200, 400, 404, 401]
+    assert all(line["request_id"] for line in lines)
+    assert "비밀" not in written.getvalue() and "열쇠" not in written.getvalue() and KEYS[0] not in written.getvalue()
+
+
+def test_the_page_loads_nothing_from_elsewhere(box: Box) -> None:
+    answer = box.client.get("/")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "https://" not in answer.text and "http://" not in answer.text
+
+
+def test_an_error_nobody_expected_has_the_same_shape_and_an_id(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("with a customer's text in it")
+
+    monkeypatch.setattr(type(box.services.search), "run", fail)
+    answer = box.post("/search", query="반품")
+    error = error_of(answer, 500)
+    assert error["type"] == "server_error" and "customer" not in error["message"]
+    assert answer.headers["x-request-id"]
+
+
+def test_more_requests_than_places_are_asked_to_come_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [box.services.models.place() for _ in range(box.services.settings.max_inferences)]
+    for place in taken:
+        place.__enter__()
+    try:
+        answer = box.post("/search", query="반품")
+        assert error_of(answer, 429)["code"] == "overloaded"
+        assert answer.headers["retry-after"] == "1"
+        assert box.client.get("/livez").status_code == 200
+    finally:
+        for place in taken:
+            place.__exit__(None, None, None)
+    assert box.post("/search", query="반품").status_code == 200

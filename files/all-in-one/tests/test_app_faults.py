@@ -1,0 +1,164 @@
+"""What the app does when something it stands on goes away, and when it comes back."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import postgres_server
+import pytest
+import redis
+from box import running_app, running_worker
+from starlette.testclient import TestClient
+from valkey_server import Valkey
+
+from app import cache, readiness
+from app.main import create_app
+from app.services import make
+from app.settings import Settings
+from store import generations
+from store.connection import connect
+from store.migrate import migrate
+
+DOCUMENTS = (
+    {"id": "returns", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."},
+    {"id": "shipping", "text": "Shipping is free for orders above fifty dollars."},
+)
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[postgres_server.Server]:
+    """A server that a test may stop."""
+    server = postgres_server.create()
+    yield server
+    server.remove()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_search_stays_right_when_the_cache_goes_and_comes_back(
+    ready_database: str,
+    model_environment: dict[str, str],
+    valkey: Valkey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "PAUSE", 0.1)
+    settings = Settings(redis_url=valkey.url)
+    with running_app(ready_database, settings) as box, running_worker(ready_database, tmp_path):
+        box.ingest(*DOCUMENTS)
+        computed = box.post("/search", query="반품은 며칠 안에").json()["results"]
+        assert redis.Redis.from_url(valkey.url).dbsize() == 1
+        assert box.post("/search", query="반품은 며칠 안에").json()["results"] == computed
+
+        valkey.kill()
+        assert box.post("/search", query="반품은 며칠 안에").json()["results"] == computed
+        health = box.client.get("/health").json()
+        assert health["status"] == "degraded"
+        assert "Redis does not answer" in health["degraded"][0]
+        assert box.client.get("/readyz").status_code == 200
+
+        valkey.start()
+        eventually(lambda: box.client.get("/health").json()["status"] == "ok")
+        assert box.post("/search", query="반품은 며칠 안에").json()["results"] == computed
+
+
+def test_a_cached_vector_of_another_length_is_not_used(
+    ready_database: str, model_environment: dict[str, str], valkey: Valkey, tmp_path: Path
+) -> None:
+    with running_app(ready_database, Settings(redis_url=valkey.url)) as box, running_worker(ready_database, tmp_path):
+        box.ingest(*DOCUMENTS)
+        expected = box.found("반품은 며칠")
+        client = redis.Redis.from_url(valkey.url)
+        for key in client.scan_iter():
+            client.set(key, b"\x00" * 12)
+        assert box.found("반품은 며칠") == expected
+
+
+def test_without_the_database_it_says_so_and_recovers(
+    own_postgres: postgres_server.Server,
+    index: generations.Index,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readiness, "KEEP", 0.0)
+    database = own_postgres.conninfo("postgres")
+    migrate(database)
+    with connect(database) as connection:
+        generations.ensure(connection, index)
+    with running_app(database, Settings()) as box, running_worker(database, tmp_path):
+        box.ingest(*DOCUMENTS)
+        assert box.client.get("/readyz").status_code == 200
+
+        own_postgres.stop()
+        answer = box.client.get("/readyz")
+        assert (answer.status_code, answer.json()["error"]["message"]) == (503, "The database does not answer.")
+        assert box.post("/search", query="반품").json()["error"]["code"] == "database_unavailable"
+        assert box.client.post("/documents", json=DOCUMENTS[0]).status_code == 503
+        assert box.client.get("/health").json()["status"] == "unavailable"
+        assert box.client.get("/livez").status_code == 200
+        assert box.post("/v1/embeddings", input="반품").status_code == 200
+
+        own_postgres.start()
+        eventually(lambda: box.client.get("/readyz").status_code == 200)
+        assert box.found("반품은 며칠")[0] == "returns"
+        job = box.ingest({"id": "later", "text": "나중에 온 글"})
+        assert job["status"] == "done"
+
+
+def test_before_the_migration_it_waits_and_then_serves(
+    empty_database: str, index: generations.Index, model_environment: dict[str, str]
+) -> None:
+    services = make(Settings(), empty_database)
+    with TestClient(create_app(services)) as client:
+        eventually(lambda: "store migrate" in services.models.why)
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert "run `python -m store migrate` first" in answer.json()["error"]["message"]
+        assert client.post("/search", json={"query": "반품"}).status_code == 503
+        assert client.get("/health").json()["models"] is None
+        migrate(empty_database)
+        with connect(empty_database) as connection:
+            generations.ensure(connection, index)
+        eventually(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_reranker_out_of_time_leaves_the_first_order(
+    ready_database: str, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = Settings(rerank_deadline=0.0)
+    with running_app(ready_database, settings) as box, running_worker(ready_database, tmp_path):
+        box.ingest(*DOCUMENTS)
+        answer = box.post("/search", query="반품은 며칠").json()
+        assert answer["rerank"]["ran"] is False
+        assert "deadline" in answer["rerank"]["why"]
+        first = [result["document_id"] for result in answer["results"]]
+        assert first == box.found("반품은 며칠", rerank=False)
+
+
+def test_another_active_generation_is_not_ready(
+    database_url: str, index: generations.Index, model_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "KEEP", 0.0)
+    with connect(database_url) as connection:
+        generations.ensure(connection, index)
+        with running_app(database_url, Settings()) as box:
+            assert box.client.get("/readyz").status_code == 200
+            new = generations.create(connection, index, state="active")
+            connection.execute("UPDATE active_generation SET generation_id = %s", [new.id])
+            answer = box.client.get("/readyz")
+            assert answer.status_code == 503
+            assert "restart the app" in answer.json()["error"]["message"]

@@ -1,0 +1,83 @@
+"""The commands of the app's container."""
+
+import json
+import socket
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from payload_process import Process, environment, run
+
+
+@pytest.fixture
+def container(ready_database: str, model_environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return environment(ready_database, model_environment, tmp_path, APP_PORT=str(port))
+
+
+def test_a_candidate_answers_before_anything_is_published(container: dict[str, str]) -> None:
+    done = run("app.selftest", "--candidate", environment=container)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    assert report["ok"] and (report["dimension"], report["embedding"]) == (32, "tiny-embedding")
+
+
+def test_a_candidate_with_a_missing_model_fails_in_one_sentence(container: dict[str, str]) -> None:
+    broken = container | {"RERANK_RELEASE": "gone", "SELFTEST_SECONDS": "3"}
+    done = run("app.selftest", "--candidate", environment=broken)
+    assert done.returncode == 1
+    assert "The reranker release gone is not in" in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+def test_nothing_running_is_said_in_one_sentence(container: dict[str, str]) -> None:
+    for module in ("app.healthcheck", "app.selftest"):
+        done = run(module, environment=container | {"SELFTEST_SECONDS": "1"})
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr and container["APP_PORT"] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("API_KEY_FILE", "/nowhere"), ("DATABASE_PASSWORD_FILE", "/nowhere"), ("APP_PORT", "x")],
+)
+def test_a_wrong_variable_stops_it_with_one_sentence(container: dict[str, str], variable: str, value: str) -> None:
+    done = run("app", environment=container | {variable: value})
+    assert done.returncode == 1
+    assert variable in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_it_serves_then_finishes_what_has_begun_when_told_to_stop(container: dict[str, str], tmp_path: Path) -> None:
+    app = Process("app", environment=container, output=tmp_path / "output")
+    try:
+        assert run("app.selftest", environment=container).returncode == 0
+        assert run("app.healthcheck", environment=container).returncode == 0
+        answers: list[Any] = []
+        texts = ["반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. " * 20] * 1500
+        request = threading.Thread(target=lambda: answers.append(_embed(container["APP_PORT"], texts)))
+        request.start()
+        time.sleep(0.3)
+        begun_before = not answers
+        assert app.terminate() == 0
+        request.join()
+        assert begun_before, "the request was over before the signal: it must take longer"
+        assert len(answers[0]["data"]) == len(texts)
+        assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
+    finally:
+        app.end()
+
+
+def _embed(port: str, texts: list[str]) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/embeddings",
+        data=json.dumps({"input": texts}).encode(),
+        headers={"authorization": "Bearer the-key", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)

@@ -1,0 +1,101 @@
+"""The worker in this process: what becomes of documents, good and bad."""
+
+import time
+from pathlib import Path
+
+import pytest
+from box import PATIENCE, running_worker
+
+from store import documents, generations, jobs
+from store.connection import Database
+from store.documents import Document
+from store.generations import Generation
+from text import analyser, chunker
+from worker import heartbeat, settings
+from worker.settings import SettingsError
+
+
+def finish(database: Database) -> None:
+    """Return once nothing waits."""
+    give_up = time.monotonic() + PATIENCE
+    while (depth := jobs.queue(database))["queued"] or depth["running"]:
+        assert time.monotonic() < give_up, depth
+        time.sleep(0.02)
+
+
+def contents(database: Database, generation: Generation, document: str) -> list[str]:
+    rows = database.execute(
+        f"SELECT content FROM generation_{generation.id}_chunks WHERE document_id = %s ORDER BY ordinal", [document]
+    ).fetchall()
+    return [row["content"] for row in rows]
+
+
+def test_a_document_becomes_chunks_vectors_and_lexemes(
+    database: Database, database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    text = "반품은 7일 안에 할 수 있습니다. " * 40
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, [Document("a", text, title="반품 정책")])
+        finish(database)
+    found = documents.get(database, "a")
+    assert found is not None and found["state"] == "indexed" and found["chunks"] > 1
+    assert len(contents(database, generation, "a")) == found["chunks"]
+    frequency = database.execute(
+        f"SELECT chunks FROM generation_{generation.id}_frequencies WHERE lexeme = '반품'"
+    ).fetchone()
+    assert frequency is not None and frequency["chunks"] == found["chunks"]
+
+
+def test_a_poison_document_is_parked_and_the_others_are_indexed(
+    database: Database, database_url: str, releases: Path, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    # A model without prefixes gives a text of padding alone the vector zero, which no index can rank.
+    wanted = generations.read_wanted(
+        releases / "releases" / "tiny-embedding-3", chunker=chunker.VERSION, analyser=analyser.VERSION
+    )
+    generations.ensure(database, wanted)
+    job = documents.submit(
+        database, [Document("before", "반품 정책"), Document("poison", "[PAD][PAD]"), Document("after", "배송 정책")]
+    )
+    with running_worker(database_url, tmp_path):
+        finish(database)
+    status = jobs.status(database, job)
+    assert status is not None
+    assert (status["status"], status["done"]) == ("failed", 2)
+    assert [failure["document"] for failure in status["failures"]] == ["poison"]
+    attempts = database.execute("SELECT attempts FROM items WHERE state = 'parked'").fetchone()
+    assert attempts == {"attempts": 3}
+    states = {name: documents.get(database, name)["state"] for name in ("before", "poison", "after")}  # type: ignore[index]
+    assert states == {"before": "indexed", "poison": "parked", "after": "indexed"}
+
+
+def test_a_document_without_a_token_is_indexed_without_chunks(
+    database: Database, database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    documents.submit(database, [Document("a", "\u3000")])
+    with running_worker(database_url, tmp_path):
+        finish(database)
+    found = documents.get(database, "a")
+    assert found is not None and (found["state"], found["chunks"]) == ("indexed", 0)
+
+
+def test_the_heartbeat_goes_on_while_idle(
+    database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "heartbeat"
+    assert heartbeat.age(file) is None
+    with running_worker(database_url, tmp_path):
+        give_up = time.monotonic() + PATIENCE
+        while heartbeat.age(file) is None:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        file.touch()
+        first = file.stat().st_mtime
+        time.sleep(0.3)
+        assert file.stat().st_mtime > first
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORKER_THREADS", "0"), ("WORKER_LEASE_SECONDS", "long")])
+def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is '{value}'; write a number"):
+        settings.from_environment({name: value})
