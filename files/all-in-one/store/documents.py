@@ -69,6 +69,8 @@ def get(database: Database, document_id: str) -> dict[str, Any] | None:
 def delete(database: Database, document_id: str) -> bool:
     """Remove a document and everything computed from it, in every generation. False if there is none."""
     with database.transaction():
+        # Before any row: a migration locks the table first and the generation's row then.
+        database.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")
         found = database.execute("SELECT FROM documents WHERE id = %s FOR UPDATE", [document_id]).fetchone()
         if found is None:
             return False

@@ -64,3 +64,16 @@ def test_digits_that_are_parted_otherwise_are_another_code(analyser: Analyser) -
 @pytest.mark.parametrize("text", ["", " ", "?!", "😀", "\ufeff", "ㅋㅋㅋ"])
 def test_a_text_without_words_has_no_lexeme(analyser: Analyser, text: str) -> None:
     assert not analyser.lexemes(text)
+
+
+def test_an_endless_word_is_told_apart_by_its_beginning(analyser: Analyser) -> None:
+    lexemes = analyser.lexemes("x" * 10_000 + " " + "a1" * 5000 + " " + "가나다" * 3000)
+    assert lexemes
+    assert max(map(len, lexemes)) == 64
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["a." * 50_000, "1-" * 50_000, "a-" * 50_000 + "1", "가." * 2000, "1,1." * 20_000])
+def test_odd_texts_take_no_longer_than_others(analyser: Analyser, text: str) -> None:
+    analyser.lexemes(text)
+    analyser.codes(text)

@@ -91,3 +91,11 @@ def test_numbers_and_abbreviations_end_no_sentence() -> None:
 
 def test_a_closing_quote_belongs_to_its_sentence() -> None:
     assert split('"환불해 주세요." 고객이 말했다.') == ['"환불해 주세요."', "고객이 말했다."]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", [" " * 300_000 + "x", "\n" * 300_000 + "x", ". " * 50_000, "." * 100_000, "'" * 300_000]
+)
+def test_odd_texts_take_no_longer_than_others(text: str) -> None:
+    assert sentences.split(text)

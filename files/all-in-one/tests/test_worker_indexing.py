@@ -99,3 +99,21 @@ def test_the_heartbeat_goes_on_while_idle(
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is '{value}'; write a number"):
         settings.from_environment({name: value})
+
+
+def test_what_the_database_refuses_counts_against_the_document(
+    database: Database, database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    # A statement that cannot end in time is reported like a lost connection; it must not be tried for ever.
+    database.execute(
+        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = 'too slow'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON generation_{generation.id}_chunks
+            FOR EACH ROW EXECUTE FUNCTION refuse()"""
+    )
+    job = documents.submit(database, [Document("a", "반품 정책")])
+    with running_worker(database_url, tmp_path):
+        finish(database)
+    status = jobs.status(database, job)
+    assert status is not None and status["status"] == "failed"
+    assert "too slow" in status["error"]

@@ -16,6 +16,8 @@ VERSION = "kiwi-0.24-snowball-3-2"
 
 # Korean tags that carry content: nouns, numerals, roots, verbs, adjectives, and determiners such as 새 or 모든.
 CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})
+# Characters of a lexeme; what is longer (a key, a hash, encoded bytes) is told apart by its beginning.
+LONGEST = 64
 NOUN_TAGS = frozenset({"NNG", "NNP"})
 STOP = frozenset(
     word
@@ -26,7 +28,7 @@ STOP = frozenset(
 
 # A code has letters and digits, or digits in groups: E-204, AB-1234, KX100, 070-1234-5678, v2.1.
 _WORD = re.compile(
-    r"(?P<code>(?=[A-Za-z0-9._/-]*[A-Za-z])(?=[A-Za-z0-9._/-]*\d)[A-Za-z0-9]+(?:[._/-][A-Za-z0-9]+)*"
+    r"(?P<code>(?=[A-Za-z0-9._/-]{0,40}[A-Za-z])(?=[A-Za-z0-9._/-]{0,40}\d)[A-Za-z0-9]+(?:[._/-][A-Za-z0-9]+)*"
     r"|\d+(?:-\d+)+)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
     r"|(?P<english>[^\W\d_가-힣ㄱ-ㆎᄀ-ᇿ一-鿿ぁ-ヿ]+(?:['’](?!s\b)[^\W\d_]+)?)"
@@ -49,15 +51,15 @@ class Analyser:
     def lexemes(self, text: str) -> Counter[str]:
         """Lexemes with their counts. The same word gives the same lexeme in a question and in a document."""
         text = unicodedata.normalize("NFKC", text)
-        found = Counter(self._words(text))
+        found = Counter(word[:LONGEST] for word in self._words(text))
         if _HANGUL.search(text):
-            found.update(self._morphemes(text))
+            found.update(word[:LONGEST] for word in self._morphemes(text))
         return found
 
     def codes(self, text: str) -> set[str]:
         """Those lexemes that are codes: whoever types one wants the text that has it."""
         matches = _WORD.finditer(unicodedata.normalize("NFKC", text))
-        return {_code(match["code"]) for match in matches if match["code"]}
+        return {_code(match["code"])[:LONGEST] for match in matches if match["code"]}
 
     def _words(self, text: str) -> Iterator[str]:
         for match in _WORD.finditer(text):

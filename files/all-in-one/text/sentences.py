@@ -3,12 +3,13 @@
 import re
 
 # After closing punctuation; after a Korean final ending even where the writer left the full stop out; at line ends.
+# No alternative begins with a repetition: a million spaces must not take a million steps each.
 _BORDER = re.compile(
     r"""
       (?<=[.!?…])["'”’)\]]*\s+
     | (?<=[。！？])["'”’」』)\]]*\s*
     | (?:(?<=니다)|(?<=세요)|(?<=어요)|(?<=아요)|(?<=해요)|(?<=예요)|(?<=에요)|(?<=네요)|(?<=까요)|(?<=지요))[ \t]+
-    | \s*\n\s*
+    | \n\s*
     """,
     re.VERBOSE,
 )

@@ -95,7 +95,10 @@ class Worker:
         except Interrupted:
             jobs.release(database, item.id, self.name)
             log("released", item=item.id)
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if not _is_the_databases_fault(error, database):
+                self._fail(database, item, error)
+                return
             self._give_back(item)
             raise
         except Exception as error:
@@ -147,3 +150,10 @@ class Worker:
                 jobs.release(database, item.id, self.name)
         except psycopg.OperationalError:
             log("lease_left_to_run_out", "warning", item=item.id)
+
+
+def _is_the_databases_fault(error: psycopg.OperationalError, database: Database) -> bool:
+    """False for what this document would cause again: a value too large, a statement too slow."""
+    state = error.sqlstate or ""
+    # Classes 40 (rolled back, worth another try) and 53 (no space, memory or connection left).
+    return bool(database.broken or database.closed or state[:2] in ("", "40", "53"))
