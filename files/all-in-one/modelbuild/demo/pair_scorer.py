@@ -1,10 +1,10 @@
 """The demo reranker's network: two texts in one input, read apart, compared token by token.
 
-A cross-encoder that lets the texts attend to each other needs more labelled pairs than a demo can bring: trained on a few
-hundred, it ranks worse than the embedding that it should correct. This one keeps what the embedding knows. In all layers
-a token attends to its own text only (the token types say which), so that both texts get the states that they have alone;
-the head compares their means and, as ColBERT does (Khattab and Zaharia, 2020), each query token with the passage token
-that is nearest to it.
+A cross-encoder that lets the texts attend to each other needs more labelled pairs than a demo can bring: trained on a
+few hundred, it ranks worse than the embedding that it should correct. This one keeps what the embedding knows. In all
+layers a token attends to its own text only (the token types say which), so that both texts get the states that they
+have alone; the head compares their means and, as ColBERT does (Khattab and Zaharia, 2020), each query token with the
+passage token that is nearest to it.
 """
 
 from __future__ import annotations

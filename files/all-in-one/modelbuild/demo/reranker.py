@@ -1,7 +1,7 @@
 """demo-reranker: the network of pair_scorer.py, trained on faq/train.jsonl from the demo's embedding.
 
-The text it learns from shares no passage and no query with the sample corpus (tests/test_demo_models.py). Its licence is
-the embedding's, MIT. Training is a fixed number of steps with a fixed seed.
+The text it learns from shares no passage and no query with the sample corpus (tests/test_demo_models.py). Its
+licence is the embedding's, MIT. Training is a fixed number of steps with a fixed seed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Trains the head and the last layers of the pair scorer on questions and the passages that answer them.
 
-The layers below stay as the embedding's and run once for each text; since the texts of a pair do not attend to each other, so
-do the layers above, and a step can compare all its queries with all its passages.
+The layers below stay as the embedding's and run once for each text. The texts of a pair do not attend to each other, so
+that a step can compare all its queries with all its passages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modelbuild.progress import say
 
 MAX_TOKENS = 400
 TUNED_LAYERS = 3
-EPOCHS = 4
+EPOCHS = 2
 QUERIES_PER_STEP = 48
 NEGATIVES_PER_STEP = 30
 NEGATIVES_PER_QUERY = 6
@@ -54,7 +54,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned: `answers[query]` is the number of its passage, `teacher` the similarities [queries, passages]."""
+    """What is learned. `answers[query]` is the number of its passage; `teacher`: similarities [queries, passages]."""
 
     queries: Texts
     passages: Texts
@@ -145,7 +145,7 @@ def _loss(layers: Any, head: Head, lesson: Lesson, chosen: list[int]) -> Tensor:
 
 @torch.no_grad()
 def _calibrate(layers: Any, head: Head, lesson: Lesson) -> None:
-    """Set the bias such that a score of 0.5 lies between the right passage and the best wrong one of a typical query."""
+    """Set the bias such that a typical query's right passage scores above 0.5, and the best wrong one below."""
     finished = _finish_all(layers, lesson.passages)
     middles = []
     for chosen in lesson.queries.steps():
