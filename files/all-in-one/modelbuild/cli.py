@@ -26,8 +26,8 @@ STAGES = ("fetch", "export", "optimise", "quantise", "prove", "release")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 1 with one sentence when it did not."""
     options = _parser().parse_args(arguments)
-    # For torch and its BLAS, each of which would start a thread per core and wait for the other's: on two cores, Debian's
-    # torch is faster with one. onnxruntime does not read it.
+    # For torch and its BLAS, each of which would start a thread per core and wait for the other's: on two cores,
+    # Debian's torch is faster with one. onnxruntime does not read it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     report = _reserve_stdout()
     try:
