@@ -19,7 +19,7 @@ ansible-playbook --inventory "$INVENTORY" playbooks/vm_create.yml
 
 stage "3/4 The playbook that an operator runs: playbooks/site.yml over SSH"
 ansible-playbook --inventory "$INVENTORY" playbooks/site.yml
-(umask 077 && ansible --inventory "$INVENTORY" onebox --become --one-line --module-name ansible.builtin.fetch \
+(umask 077 && ansible --inventory "$INVENTORY" onebox --become --module-name ansible.builtin.fetch \
     --args "src=/var/lib/onebox/secrets/api_key dest=$PWD/$STATE/api_key flat=true" >/dev/null)
 
 stage "4/4 The sample corpus, and two questions"
@@ -30,7 +30,9 @@ python demo/ask.py "${BOX[@]}" --expect returns-ko-01 --expect returns-en-01
 cat <<SUMMARY
 The box answers at $URL (key: $STATE/api_key), total $((SECONDS / 60)):$(printf '%02d' $((SECONDS % 60))).
 
-  python demo/ask.py ${BOX[*]} "your question"    ask it something else (with .venv/bin/python)
-  make eval                                       how good its answers are, on the held-out queries
-  make demo-down                                  remove it
+  make eval         how good its answers are, on the held-out queries
+  make demo-down    remove it
+
+Ask it something else:
+  .venv/bin/python demo/ask.py ${BOX[*]} "your question"
 SUMMARY
