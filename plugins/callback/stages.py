@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from ansible import constants as C
@@ -39,6 +40,15 @@ def failure_lines(result: dict) -> list[str]:
         if result.get("rc") and result.get(stream):
             return lines + result[stream][-40:]
     return lines
+
+
+def progress_lines(result: dict) -> list[str]:
+    """What a command that is asked again and again has to tell: the `lines` of the JSON it printed last."""
+    try:
+        told = json.loads((result.get("stdout") or "").splitlines()[-1])
+    except (IndexError, ValueError):
+        return []
+    return [str(line) for line in told.get("lines", [])] if isinstance(told, dict) else []
 
 
 class CallbackModule(DefaultCallback):
@@ -101,6 +111,13 @@ class CallbackModule(DefaultCallback):
         )
         for line in [line for one in failed for line in failure_lines(one)]:
             self._display.display(f"         {line}", color=C.COLOR_ERROR)
+
+    def v2_runner_retry(self, result) -> None:
+        if self._display.verbosity:
+            super().v2_runner_retry(result)
+            return
+        for line in progress_lines(result.result):
+            self._display.display(f"{self._clock()}     {line}")
 
     def v2_runner_item_on_failed(self, result) -> None:
         if self._display.verbosity:

@@ -109,7 +109,7 @@ def ensure(database: Database, wanted: Index) -> Outcome:
             return _keep(database, found, wanted)
         documents = count_documents(database)
         if documents:
-            raise StoreError(_refusal(found, wanted, documents))
+            raise StoreError(refusal(found, wanted, documents))
         drop(database, found)
         return Outcome(True, f"replaced generation {found.id} by {_create_active(database, wanted).id}")
 
@@ -163,7 +163,8 @@ def _keep(database: Database, found: Generation, wanted: Index) -> Outcome:
     return Outcome(True, f"kept generation {found.id}, queued {queued} documents to be cut and analysed again")
 
 
-def _refusal(found: Generation, wanted: Index, documents: int) -> str:
+def refusal(found: Generation, wanted: Index, documents: int) -> str:
+    """Why `wanted` cannot become active: how its embedding space differs from the one that documents are indexed in."""
     differences = ", ".join(
         f"{key} {found.space.get(key)!r} instead of {wanted.space.get(key)!r}"
         for key in sorted(found.space.keys() | wanted.space.keys())

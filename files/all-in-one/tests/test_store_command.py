@@ -57,3 +57,53 @@ def test_a_release_that_is_not_there_changes_nothing(
     )
     assert done.returncode == 1
     assert "The embedding release gone is not in" in done.stderr
+
+
+def fits(*options: str, environment: dict[str, str]) -> tuple[int, str]:
+    done = run("store fits", *options, environment=environment)
+    return done.returncode, done.stderr
+
+
+def test_any_embedding_fits_while_there_are_no_documents(
+    database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    container = environment(database_url, model_environment, tmp_path)
+    assert fits("--release=tiny-embedding-2", environment=container) == (0, "")
+    assert fits('--space={"pooling": "another"}', environment=container) == (0, "")
+
+
+def test_with_documents_only_their_own_space_fits(
+    database_url: str,
+    database: Database,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, [Document("a", "text")])
+    container = environment(database_url, model_environment, tmp_path)
+    assert fits("--release=tiny-embedding-1", environment=container) == (0, "")
+    code, why = fits("--release=tiny-embedding-2", environment=container)
+    assert code == 3
+    assert "1 documents are indexed by tiny-embedding-1" in why
+
+
+def test_before_a_model_is_built_what_is_not_known_of_its_space_does_not_count(
+    database_url: str,
+    database: Database,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, [Document("a", "text")])
+    container = environment(database_url, model_environment, tmp_path)
+    same = json.dumps({**generation.space, "revision": None})
+    assert fits(f"--space={same}", environment=container) == (0, "")
+    code, why = fits(f"--space={json.dumps({**generation.space, 'pooling': 'another'})}", environment=container)
+    assert (code, "'another'" in why) == (3, True)
+
+
+def test_releases_are_those_that_indexes_name(
+    database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = run("store releases", environment=environment(database_url, model_environment, tmp_path))
+    assert json.loads(done.stdout) == {"changed": False, "releases": [generation.release]}
