@@ -217,3 +217,31 @@ def test_v_brings_back_all_output(tmp_path: Path) -> None:
     run = Run(tmp_path, "", "-v")
     assert "TASK [Look around]" in run.text
     assert "ok: [localhost]" in run.text
+
+
+def test_a_command_that_is_asked_until_it_is_done_tells_what_is_new(tmp_path: Path) -> None:
+    """As the role models follows a build: what each answer tells is printed once, with the clock."""
+    asked = tmp_path / "asked.py"
+    asked.write_text(
+        "import json, pathlib\n"
+        f"seen = pathlib.Path({str(tmp_path / 'seen')!r})\n"
+        "count = len(seen.read_text()) if seen.exists() else 0\n"
+        "seen.write_text('x' * (count + 1))\n"
+        "print(json.dumps({'lines': [f'step {count}'], 'finished': count == 2}))\n"
+    )
+    run = Run(
+        tmp_path,
+        f"""
+    - name: Build
+      ansible.builtin.command: {sys.executable} {asked}
+      register: built
+      until: (built.stdout | from_json).finished
+      retries: 5
+      delay: 0
+      changed_when: false
+""",
+    )
+    assert run.code == 0, run.text
+    for step in range(3):
+        assert re.fullmatch(r"\[\d+:\d\d\]     step \d", run.line(f"step {step}"))
+    assert "RETRYING" not in run.text

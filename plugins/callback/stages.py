@@ -93,6 +93,9 @@ class CallbackModule(DefaultCallback):
 
     def v2_runner_on_ok(self, result) -> None:
         if self._display.verbosity or result.task.action not in C._ACTION_DEBUG:
+            # The last answer of a command that was asked again and again.
+            if not self._display.verbosity and result.task.until:
+                self._show_progress(result)
             super().v2_runner_on_ok(result)
             return
         message = result.result.get("msg", "")
@@ -116,6 +119,9 @@ class CallbackModule(DefaultCallback):
         if self._display.verbosity:
             super().v2_runner_retry(result)
             return
+        self._show_progress(result)
+
+    def _show_progress(self, result) -> None:
         for line in progress_lines(result.result):
             self._display.display(f"{self._clock()}     {line}")
 
