@@ -5,48 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import shlex
 import struct
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 import pytest
 
-URL = os.environ["BOX_URL"]
-SSH = shlex.split(os.environ["BOX_SSH"])
-
-
-def vm(command: str) -> str:
-    """Standard output of `command`, run on the VM as root."""
-    done = subprocess.run(
-        [*SSH, "sudo sh -c " + shlex.quote(command)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+import outside
+from outside import call, vm
 
 
 @pytest.fixture(scope="session")
 def key() -> str:
-    return vm("cat /var/lib/onebox/secrets/api_key").strip()
-
-
-def call(path: str, body: Any = None, key: str | None = None, method: str | None = None) -> tuple[int, Any]:
-    """Status and decoded JSON of one request."""
-    request = urllib.request.Request(URL + path, method=method or ("POST" if body is not None else "GET"))
-    request.add_header("Content-Type", "application/json")
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
-    data = json.dumps(body).encode() if body is not None else None
-    try:
-        with urllib.request.urlopen(request, data, timeout=60) as response:
-            text = response.read()
-            return response.status, json.loads(text) if text else None
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")
+    return outside.key()
 
 
 def cosine(a: list[float], b: list[float]) -> float:

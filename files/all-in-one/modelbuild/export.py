@@ -15,10 +15,12 @@ from modelbuild.profile import Profile
 from modelbuild.progress import say
 from modelbuild.request import Request
 from modelbuild.snapshot import read_snapshot, snapshot_folder
-from modelbuild.workspace import Workspace, stage
+from modelbuild.workspace import Workspace, read_json, stage
 
-# The scaled-dot-product attention of PyTorch exports to a graph that onnxruntime's fusions do not know.
+# Which of a model's attention implementations exports to a graph that onnxruntime's fusions know: for most families the
+# plain one (the scaled-dot-product one of PyTorch does not fuse), for DistilBERT it is the other way round.
 ATTENTION = "eager"
+ATTENTION_OF = {"distilbert": "sdpa"}
 
 
 def export(workspace: Workspace, request: Request) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, An
     if profile.route == "prebuilt":
         return _take_prebuilt(snapshot, profile, out)
     _prepare_libraries()
+    _check_code(snapshot, profile)
     say("export", f"{profile.name} by the route {profile.route}")
     texts = fidelity_texts(profile)
     exporter = _export_embedding if profile.route == "sentence-transformers" else _export_transformers
@@ -64,7 +67,7 @@ def _export_embedding(snapshot: Path, profile: Profile, out: Path, texts: list[A
         device="cpu",
         local_files_only=True,
         trust_remote_code=profile.trusts_code,
-        model_kwargs={"attn_implementation": ATTENTION, "torch_dtype": "float32"},
+        model_kwargs={"attn_implementation": _attention(snapshot), "torch_dtype": "float32"},
     )
     model.max_seq_length = profile.max_length
     dimension = model.get_embedding_dimension()
@@ -89,7 +92,11 @@ def _export_transformers(snapshot: Path, profile: Profile, out: Path, texts: lis
         raise BuildError(f"{profile.name}: the route 'transformers' is for rerankers; embeddings take another.")
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": profile.trusts_code}
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        str(snapshot), attn_implementation=ATTENTION, torch_dtype=torch.float32, output_loading_info=True, **options
+        str(snapshot),
+        attn_implementation=_attention(snapshot),
+        torch_dtype=torch.float32,
+        output_loading_info=True,
+        **options,
     )
     if report["missing_keys"] or model.config.num_labels != 1:
         raise BuildError(
@@ -107,6 +114,25 @@ def _export_transformers(snapshot: Path, profile: Profile, out: Path, texts: lis
             reference.append(float(model(**fed).logits.reshape(-1)[0]))
     onnx_export_from_model(model, str(out), task="text-classification", do_validation=False)
     return reference
+
+
+def _attention(snapshot: Path) -> str:
+    return ATTENTION_OF.get(str(read_json(snapshot / "config.json").get("model_type")), ATTENTION)
+
+
+def _check_code(snapshot: Path, profile: Profile) -> None:
+    """BuildError where the model exists only as the repository's own code, which the profile does not allow to run."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415
+
+    config = read_json(snapshot / "config.json")
+    family = config.get("model_type")
+    if not profile.trusts_code and family not in CONFIG_MAPPING_NAMES:
+        owner = profile.source.get("repository", "the repository")
+        raise BuildError(
+            f"{profile.name}: its architecture {family!r} is not one of the exporter's, so code of {owner} would have "
+            "to run. Read that code, then allow it with `remote_code: OWNER/NAME` in the profile, or take the "
+            "repository's own ONNX file (route: prebuilt)."
+        )
 
 
 def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any]:

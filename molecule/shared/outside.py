@@ -1,0 +1,96 @@
+"""The box from outside, as its users have it: SSH as the administrator, HTTP as a client, playbooks as the operator.
+
+The environment says which box: BOX_SSH (a command line), BOX_URL, BOX_INVENTORY (a folder). shared/pytest.yml sets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+SSH = shlex.split(os.environ.get("BOX_SSH", "false"))
+URL = os.environ.get("BOX_URL", "")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def vm(command: str, *, check: bool = True, timeout: float = 60) -> str:
+    """Standard output of `command`, run on the VM as root."""
+    done = subprocess.run(
+        [*SSH, "sudo sh -c " + shlex.quote(command)], capture_output=True, text=True, check=False, timeout=timeout
+    )
+    assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def key() -> str:
+    return vm("cat /var/lib/onebox/secrets/api_key").strip()
+
+
+def call(path: str, body: Any = None, key: str | None = None, method: str | None = None) -> tuple[int, Any]:
+    """Status and decoded JSON of one request."""
+    request = urllib.request.Request(URL + path, method=method or ("POST" if body is not None else "GET"))
+    request.add_header("Content-Type", "application/json")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    data = json.dumps(body).encode() if body is not None else None
+    try:
+        with urllib.request.urlopen(request, data, timeout=60) as response:
+            text = response.read()
+            return response.status, json.loads(text) if text else None
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+
+
+def put_document(key: str, identifier: str, text: str) -> None:
+    """Ingest one document and wait until it is indexed."""
+    status, body = call("/documents", {"id": identifier, "title": identifier, "text": text}, key)
+    assert status == 202, body
+    deadline = time.monotonic() + 60
+    while (job := call(f"/jobs/{body['job']}", key=key)[1])["status"] not in ("done", "failed"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.2)
+    assert job["status"] == "done", job
+
+
+def start(playbook: str, variables: dict[str, object], *options: str) -> subprocess.Popen[str]:
+    """A running ansible-playbook, in a process group of its own, with standard error in standard output."""
+    return subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"--inventory={os.environ['BOX_INVENTORY']}",
+            f"playbooks/{playbook}",
+            "--extra-vars",
+            json.dumps(variables),
+            *options,
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def play(playbook: str, timeout: float = 900, **variables: object) -> tuple[int, str]:
+    """Exit code and output of a playbook run with these extra variables."""
+    process = start(playbook, variables)
+    output, _ = process.communicate(timeout=timeout)
+    print(output)
+    assert "Traceback" not in output, output
+    return process.returncode, output
+
+
+def changed(output: str) -> int:
+    """How many tasks changed something, over all plays of an output."""
+    recap = [line for line in output.splitlines() if " changed=" in line]
+    assert recap, output
+    return sum(int(line.split("changed=")[1].split()[0]) for line in recap)
