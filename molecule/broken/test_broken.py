@@ -82,7 +82,7 @@ def test_a_model_that_ranks_wrongly_is_refused_and_the_old_one_serves_on(key: st
     snapshot = vm("ls -d /var/cache/onebox/snapshots/*-demo-reranker").strip()
     vm(f"/opt/onebox/venv-modelbuild/bin/python /var/tmp/turn_round.py {snapshot} {TURNED}", timeout=120)
     before = state()
-    code, output = play("models.yml", **wanted("turned-round", profile(512, type="folder", path=TURNED)))
+    code, output = play("models.yml", wanted("turned-round", profile(512, type="folder", path=TURNED)))
     assert code != 0
     assert "ranks an irrelevant text above a relevant one" in output
     assert "What served before serves on" in output
@@ -92,7 +92,7 @@ def test_a_model_that_ranks_wrongly_is_refused_and_the_old_one_serves_on(key: st
 
 def test_a_build_beyond_its_memory_is_stopped_and_says_so(key: str) -> None:
     before = state()
-    code, output = play("models.yml", **wanted("starved", profile(384)), models_build_memory_mb=400)
+    code, output = play("models.yml", wanted("starved", profile(384)) | {"models_build_memory_mb": 400})
     assert code != 0 and "models_build_memory_mb" in output
     assert state() == before
     assert_it_answers(key)
@@ -126,7 +126,7 @@ def test_a_killed_play_is_finished_by_the_next_one(key: str) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # The build on the VM lives on: nothing else may start beside it.
-    code, output = play("models.yml", **content, models_lock_wait=0)
+    code, output = play("models.yml", content | {"models_lock_wait": 0})
     assert code != 0 and "play" in output and "holds" in output, output
     assert state() == before
     assert_it_answers(key)
@@ -134,7 +134,7 @@ def test_a_killed_play_is_finished_by_the_next_one(key: str) -> None:
     vm("systemctl kill --signal=SIGKILL 'onebox-build-*'")
     wait_for("! systemctl list-units --no-legend 'onebox-build-*' | grep -q running")
     assert state() == before
-    code, output = play("models.yml", **content)
+    code, output = play("models.yml", content)
     assert code == 0
     assert call("/health", key=key)[1]["models"]["reranker"]["name"] == "killed"
     assert vm("ls -A /opt/models/.staging") == ""
@@ -147,7 +147,7 @@ def test_a_file_damaged_after_release_is_noticed_and_mended(key: str) -> None:
     health = call("/health", key=key)[1]
     assert health["status"] == "degraded" and any("reranker" in reason for reason in health["degraded"]), health
     assert_it_answers(key)
-    assert play("models.yml", **wanted("killed", profile(320)))[0] == 0
+    assert play("models.yml", wanted("killed", profile(320)))[0] == 0
     deadline = time.monotonic() + 120
     while call("/health", key=key)[1]["status"] != "ok":
         assert time.monotonic() < deadline, call("/health", key=key)[1]

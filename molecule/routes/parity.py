@@ -43,6 +43,7 @@ from pipeline.reranker import Reranker
 
 LEAST_COSINE = 0.9999
 MOST_LOGIT_CHANGE = 1e-3
+AXES = {0: "batch", 1: "length"}
 WITH_TENSOR_FILE = ("xlmr-pairs", "cls-pooling")
 SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "intermediate_size": 128}
 PAIR = (
@@ -147,7 +148,7 @@ def prebuilt(folder: Path, snapshot: Path) -> dict[str, Any]:
             str(folder / "onnx" / "model.onnx"),
             input_names=["input_ids", "attention_mask"],
             output_names=["last_hidden_state"],
-            dynamic_axes=dict.fromkeys(("input_ids", "attention_mask", "last_hidden_state"), {0: "batch", 1: "length"}),
+            dynamic_axes={"input_ids": AXES, "attention_mask": AXES, "last_hidden_state": AXES},
             dynamo=False,
         )
     return {"kind": "embedding", "route": "prebuilt", "pooling": "cls", "dimension": 64}
@@ -253,7 +254,7 @@ def main() -> int:
     work, snapshot = Path(sys.argv[1]), Path(sys.argv[2])
     work.mkdir(parents=True)
     logging.set_verbosity_error()
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, make in MODELS.items():
         fields = make(work / name, snapshot)
         fused, told = take_through(work, name, {"type": "folder", "path": str(work / name)}, fields)

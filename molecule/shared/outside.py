@@ -60,7 +60,7 @@ def put_document(key: str, identifier: str, text: str) -> None:
     assert job["status"] == "done", job
 
 
-def start(playbook: str, variables: dict[str, object], *options: str) -> subprocess.Popen[str]:
+def start(playbook: str, variables: dict[str, object]) -> subprocess.Popen[str]:
     """A running ansible-playbook, in a process group of its own, with standard error in standard output."""
     return subprocess.Popen(
         [
@@ -69,7 +69,6 @@ def start(playbook: str, variables: dict[str, object], *options: str) -> subproc
             f"playbooks/{playbook}",
             "--extra-vars",
             json.dumps(variables),
-            *options,
         ],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
@@ -80,10 +79,10 @@ def start(playbook: str, variables: dict[str, object], *options: str) -> subproc
     )
 
 
-def play(playbook: str, timeout: float = 900, **variables: object) -> tuple[int, str]:
+def play(playbook: str, variables: dict[str, object] | None = None) -> tuple[int, str]:
     """Exit code and output of a playbook run with these extra variables."""
-    process = start(playbook, variables)
-    output, _ = process.communicate(timeout=timeout)
+    process = start(playbook, variables or {})
+    output, _ = process.communicate(timeout=900)
     print(output)
     assert "Traceback" not in output, output
     return process.returncode, output

@@ -27,8 +27,11 @@ SHORT = {
     "languages": ["ko", "en"],
     "size_mb": 470,
 }
-WANTED = {"models_reranker": "demo-reranker-short", "models_extra_profiles": {"demo-reranker-short": SHORT}}
-OTHER_SPACE = {
+WANTED: dict[str, object] = {
+    "models_reranker": "demo-reranker-short",
+    "models_extra_profiles": {"demo-reranker-short": SHORT},
+}
+OTHER_SPACE: dict[str, object] = {
     "models_embedding": "e5-first-token",
     "models_extra_profiles": {
         "e5-first-token": {
@@ -101,7 +104,7 @@ def test_a_changed_variable_gives_another_proven_reranker(key: str) -> None:
     before = release("rerank")
     idle = [search(key, QUERIES[count % len(QUERIES)]) for count in range(40)]
     with searching(key) as (busy, failed):
-        code, output = play("models.yml", **WANTED)
+        code, output = play("models.yml", WANTED)
     assert code == 0
     after = release("rerank")
     assert after != before and after.startswith("demo-reranker-short-")
@@ -119,7 +122,7 @@ def test_a_changed_variable_gives_another_proven_reranker(key: str) -> None:
 
 def test_the_same_again_changes_nothing(key: str) -> None:
     start = time.monotonic()
-    code, output = play("models.yml", **WANTED)
+    code, output = play("models.yml", WANTED)
     print(f"models.yml with nothing to do: {time.monotonic() - start:.1f} s")
     assert code == 0 and changed(output) == 0
 
@@ -127,7 +130,7 @@ def test_the_same_again_changes_nothing(key: str) -> None:
 def test_one_playbook_gives_the_previous_one_back_without_building(key: str) -> None:
     short, previous = release("rerank"), vm("basename $(readlink /opt/models/rerank.previous)").strip()
     files = vm("find /opt/models/releases /var/cache/onebox/snapshots -type f | sort")
-    assert play("rollback.yml", models_rollback="reranker")[0] == 0
+    assert play("rollback.yml", {"models_rollback": "reranker"})[0] == 0
     assert release("rerank") == previous
     assert vm("basename $(readlink /opt/models/rerank.previous)").strip() == short
     assert reranker(key)["release"] == previous and reranker(key)["name"] == "demo-reranker"
@@ -142,7 +145,7 @@ def test_rolling_back_what_nobody_names_says_what_to_write() -> None:
 
 def test_an_embedding_of_another_space_is_refused_while_documents_exist(key: str) -> None:
     before = release("emb")
-    code, output = play("models.yml", **OTHER_SPACE)
+    code, output = play("models.yml", OTHER_SPACE)
     assert code != 0
     assert "documents are indexed by" in output and "pooling" in output
     assert "Start building" not in output, "it was built first"
