@@ -214,7 +214,7 @@ def logit_difference(snapshot: Path, folder: Path) -> dict[str, float]:
         fed = tokenizer(PAIR[0], text, truncation="only_second", max_length=128, return_tensors="pt")
         with torch.no_grad():
             wanted = float(model(**fed).logits[0, 0])
-        changes.append(abs(wanted - float(reranker.logits(PAIR[0], [text])[0])))
+        changes.append(abs(wanted - (reranker.logits(PAIR[0], [text])[0] or 0.0)))
         logits.append(wanted)
     # Four equal logits would agree with anything.
     return {"most_logit_change": round(max(changes), 7), "apart": round(max(logits) - min(logits), 4)}
@@ -233,7 +233,7 @@ def refusals(work: Path) -> dict[str, str]:
     config = json.loads((own_code / "config.json").read_text())
     config |= {"model_type": "their-own", "auto_map": {"AutoConfig": "their.Config", "AutoModel": "their.Model"}}
     (own_code / "config.json").write_text(json.dumps(config))
-    asked = {
+    asked: dict[str, tuple[dict[str, Any], str]] = {
         "two-labels": ({"kind": "reranker", "route": "transformers"}, "one label"),
         "own-code": ({"kind": "reranker", "route": "transformers"}, "remote_code"),
         "prebuilt": ({"kind": "reranker", "route": "prebuilt"}, "expected logits"),
