@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from pathlib import Path
 
 from deployment.files import digest, link_atomically, write_atomically
+from host.audit import audit
 
 WANTED = (".env", "docker-compose.yml")
 PARTIAL = ".partial"
@@ -76,7 +76,7 @@ def accept(root: Path, state: Path, name: str) -> bool:
     if changed:
         # Pruning goes by this time: what served last goes last.
         os.utime(root / "releases" / name)
-        audit(state, f"deployment {name} verified and current")
+        audit(state, {"event": "deployed", "deployment": name})
     return changed
 
 
@@ -85,7 +85,7 @@ def begin(state: Path, name: str) -> bool:
     if verified(state) == name:
         return False
     (state / "verified").unlink(missing_ok=True)
-    audit(state, f"deployment {name} started")
+    audit(state, {"event": "deploying", "deployment": name})
     return True
 
 
@@ -104,10 +104,3 @@ def prune(folder: Path, keep: int, protected: str | None) -> list[str]:
         if path.suffix == PARTIAL:
             shutil.rmtree(path)
     return [path.name for path in removable]
-
-
-def audit(state: Path, event: str) -> None:
-    """Append one line to STATE/audit.log: UTC time and event."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "audit.log").open("a") as log:
-        log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {event}\n")

@@ -1,6 +1,6 @@
-"""`python -m modelbuild STAGE`: progress on stderr, one JSON line at the end of stdout.
+"""`python -m modelbuild COMMAND`: progress on stderr, one JSON line at the end of stdout.
 
-Stages import what they need when they run: `plan` works with the standard library alone.
+Commands import what they need when they run: all but the stages themselves work with the standard library alone.
 """
 
 import argparse
@@ -8,19 +8,34 @@ import importlib
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from host import lease
+from modelbuild.activate import activate, damaged_file, rollback
+from modelbuild.build import STAGES, Build, summary
 from modelbuild.errors import BuildError
 from modelbuild.profile import KINDS, read_profile
+from modelbuild.progress import say
+from modelbuild.prune import prune
 from modelbuild.request import Request, make_request
+from modelbuild.sandbox import Sandbox
+from modelbuild.space import known_space
 from modelbuild.thresholds import read_overrides
+from modelbuild.watch import Log, watch
 from modelbuild.workspace import Workspace, read_json
 from pipeline.errors import ModelError
 
-STAGES = ("fetch", "export", "optimise", "quantise", "prove", "release")
+STAGE_HELP = {
+    "fetch": "download or make the snapshot",
+    "export": "write a float ONNX graph",
+    "optimise": "fuse its attention",
+    "quantise": "make it INT8 for this CPU",
+    "prove": "compare with float, step back where needed",
+    "release": "prepare what was proven, with its manifest",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = _reserve_stdout()
     try:
         figures = options.command(options)
-    except (BuildError, ModelError, OSError) as error:
+    except (BuildError, ModelError, lease.LeaseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         report({"changed": False, "error": str(error)})
         return 1
@@ -57,30 +72,49 @@ def _reserve_stdout() -> Callable[[dict[str, Any]], None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m modelbuild", description="Builds and proves one ONNX model.")
-    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    helps = {
-        "plan": "print the release ID and whether it is there and active",
-        "fetch": "download or make the snapshot",
-        "export": "write a float ONNX graph",
-        "optimise": "fuse its attention",
-        "quantise": "make it INT8 for this CPU",
-        "prove": "compare with float, step back where needed",
-        "release": "publish what was proven",
-        "build": "all of the above that is not done yet",
-    }
-    for name, text in helps.items():
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model")
-        _add_folders(command)
-        command.add_argument("--thresholds", help="overrides of the gate's thresholds: JSON, or a JSON file")
-        command.set_defaults(command=_plan if name == "plan" else _build if name == "build" else _stage)
-    commands.choices["build"].add_argument("--activate", action="store_true", help="also point the link at the release")
-    command = commands.add_parser("activate", help="point the kind's link at a release")
-    command.add_argument("--kind", choices=KINDS, required=True)
-    command.add_argument("--release", required=True, metavar="ID")
-    _add_folders(command)
-    command.set_defaults(command=_activate)
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], dict[str, Any]], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=run)
+        return added
+
+    _add_request(command("plan", _plan, "print the release ID, and whether it is there and active"))
+    for name in STAGES:
+        _add_request(command(name, _stage, STAGE_HELP[name]))
+    build = command("build", _build, "all stages, then publish the release")
+    _add_request(build)
+    _add_lock(build)
+    build.add_argument("--activate", action="store_true", help="also point the kind's link at the release")
+    build.add_argument("--sandbox-user", help="run each stage as this user in a systemd unit of its own")
+    build.add_argument("--memory-mb", type=int, default=6000, help="memory of a sandboxed stage (default: %(default)s)")
+    build.add_argument("--stage-seconds", type=int, default=7200, help="time of a sandboxed stage (%(default)s)")
+    build.add_argument("--log", type=Path, help="also write what is said to this file; `watch` follows it")
+    follow = command("watch", _watch, "print what is new in a build's log")
+    follow.add_argument("--log", type=Path, required=True)
+    follow.add_argument("--seconds", type=float, default=10.0, help="wait as long for news (default: %(default)s)")
+    change = command("activate", _activate, "point the kind's link at a release")
+    change.add_argument("--release", required=True, metavar="ID")
+    back = command("rollback", _rollback, "point the kind's link at the release that was active before")
+    for added in (change, back):
+        added.add_argument("--kind", choices=KINDS, required=True)
+    remove = command("prune", _prune, "remove the releases that nothing names any more")
+    remove.add_argument("--keep", type=int, required=True, help="releases of a kind that stay in any case")
+    remove.add_argument("--in-use", action="append", default=[], metavar="ID", help="never removed; may be repeated")
+    for added in (change, back, remove):
+        _add_folders(added)
+        _add_lock(added)
     return parser
+
+
+def _add_request(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model")
+    command.add_argument("--thresholds", help="overrides of the gate's thresholds: JSON, or a JSON file")
+    command.add_argument(
+        "--sensitivity-budget", type=float, default=120.0, help="seconds for mixed precision (default: %(default)s)"
+    )
+    command.add_argument("--keep-float", action="store_true", help="keep the float graph in the release")
+    _add_folders(command)
 
 
 def _add_folders(command: argparse.ArgumentParser) -> None:
@@ -89,23 +123,49 @@ def _add_folders(command: argparse.ArgumentParser) -> None:
     command.add_argument("--state-dir", type=Path, default=Path("/var/lib/onebox"), help="default: %(default)s")
 
 
+def _add_lock(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lock-wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run (default: %(default)s)"
+    )
+    command.add_argument("--owner", default=os.environ.get("USER", "somebody"), help="who runs this, for the others")
+
+
 def _workspace(options: argparse.Namespace) -> Workspace:
     return Workspace(options.models_dir.absolute(), options.cache_dir.absolute(), options.state_dir.absolute())
 
 
 def _request(options: argparse.Namespace) -> Request:
-    return make_request(read_profile(options.profile), read_overrides(options.thresholds))
+    return make_request(
+        read_profile(options.profile),
+        read_overrides(options.thresholds),
+        sensitivity_budget=options.sensitivity_budget,
+        keep_float=options.keep_float,
+    )
+
+
+@contextmanager
+def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[None]:
+    state_dir = options.state_dir.absolute()
+    with lease.hold(state_dir, owner=options.owner, command=options.stage, wait=options.lock_wait, say=tell):
+        yield
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
     workspace, request = _workspace(options), _request(options)
+    profile = request.profile
+    there = workspace.is_released(request.id)
+    damaged = damaged_file(workspace.release(request.id)) if there else None
     return {
         "changed": False,
         "id": request.id,
-        "kind": request.profile.kind,
-        "present": workspace.is_released(request.id),
-        "active": workspace.is_active(request.profile.kind, request.id),
+        "kind": profile.kind,
+        "name": profile.name,
+        "present": there and damaged is None,
+        "damaged": damaged,
+        "active": workspace.linked(profile.kind) == request.id,
+        "previous": workspace.previous(profile.kind),
         "cpu_class": request.cpu.name,
+        "space": known_space(profile) if profile.kind == "embedding" else None,
     }
 
 
@@ -114,12 +174,10 @@ def _stage(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_stage(workspace: Workspace, request: Request, name: str) -> dict[str, Any]:
-    """One stage of a request; a request that is already released has nothing left to do."""
-    if workspace.is_released(request.id):
-        from modelbuild.release import summary  # noqa: PLC0415
-
-        manifest = read_json(workspace.release(request.id) / "manifest.json")
-        return {"changed": False, "release": str(workspace.release(request.id)), **summary(manifest)}
+    """One stage of a request; one that is released has nothing left to do. `build` runs them all, and publishes."""
+    folder = workspace.release(request.id)
+    if workspace.is_released(request.id) and not damaged_file(folder):
+        return {"changed": False, **summary(read_json(folder / "manifest.json"))}
     work = getattr(_import(name), name)
     asked = (request.profile, request.fingerprint) if name == "fetch" else (request,)
     figures: dict[str, Any] = work(workspace, *asked)
@@ -127,24 +185,52 @@ def run_stage(workspace: Workspace, request: Request, name: str) -> dict[str, An
 
 
 def _build(options: argparse.Namespace) -> dict[str, Any]:
+    log = Log(options.log)
     workspace, request = _workspace(options), _request(options)
-    changed = False
-    seconds: dict[str, float] = {}
-    figures: dict[str, Any] = {}
-    for name in STAGES:
-        start = time.monotonic()
-        figures = run_stage(workspace, request, name)
-        changed = changed or figures["changed"]
-        seconds[name] = round(time.monotonic() - start, 1)
-    if options.activate:
-        activation = _import("activate").activate(workspace, request.profile.kind, request.id)
-        changed = changed or activation["changed"]
-    return {**figures, "changed": changed, "stage_seconds": seconds}
+    sandbox = None
+    if options.sandbox_user:
+        sandbox = Sandbox(options.sandbox_user, options.memory_mb, options.stage_seconds, workspace.state_dir)
+    with _locked(options, log.line):
+        result = Build(workspace, request, _stage_arguments(options), log, sandbox).run()
+        if options.activate:
+            result["changed"] |= activate(workspace, request.profile.kind, request.id)["changed"]
+    return result
+
+
+def _stage_arguments(options: argparse.Namespace) -> list[str]:
+    arguments = [
+        f"--profile={options.profile.absolute()}",
+        f"--models-dir={options.models_dir.absolute()}",
+        f"--cache-dir={options.cache_dir.absolute()}",
+        f"--state-dir={options.state_dir.absolute()}",
+        f"--sensitivity-budget={options.sensitivity_budget}",
+    ]
+    if options.thresholds:
+        arguments.append(f"--thresholds={options.thresholds}")
+    return [*arguments, *(["--keep-float"] if options.keep_float else [])]
+
+
+def _watch(options: argparse.Namespace) -> dict[str, Any]:
+    return watch(options.log, options.seconds)
 
 
 def _activate(options: argparse.Namespace) -> dict[str, Any]:
-    result: dict[str, Any] = _import("activate").activate(_workspace(options), options.kind, options.release)
-    return result
+    with _locked(options, _tell):
+        return activate(_workspace(options), options.kind, options.release)
+
+
+def _rollback(options: argparse.Namespace) -> dict[str, Any]:
+    with _locked(options, _tell):
+        return rollback(_workspace(options), options.kind)
+
+
+def _prune(options: argparse.Namespace) -> dict[str, Any]:
+    with _locked(options, _tell):
+        return prune(_workspace(options), options.keep, options.in_use)
+
+
+def _tell(text: str) -> None:
+    say("lock", text)
 
 
 def _import(name: str) -> Any:

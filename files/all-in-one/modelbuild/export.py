@@ -26,14 +26,8 @@ ATTENTION_OF = {"distilbert": "sdpa"}
 def export(workspace: Workspace, request: Request) -> dict[str, Any]:
     """Write STAGING/float/: model.onnx, tokenizer.json, config.json. Returns sizes and agreement with the original."""
     staging = workspace.staging(request.id)
-    workspace.drop_stale_staging(request.profile.kind, keep=request.id)
     snapshot = read_snapshot(snapshot_folder(workspace, request.profile, request.fingerprint))
-
-    def work(folder: Path) -> dict[str, Any]:
-        (staging / f"kind.{request.profile.kind}").touch()
-        return export_snapshot(snapshot.folder, request.profile, folder)
-
-    return stage(staging / "float", work)
+    return stage(staging / "float", lambda folder: export_snapshot(snapshot.folder, request.profile, folder))
 
 
 def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from modelbuild.profile import Profile, parse_profile
 from modelbuild.progress import say
 from modelbuild.request import source_fingerprint
 from modelbuild.snapshot import Snapshot, drop_old_snapshots, read_snapshot, snapshot_folder, write_record
+from modelbuild.space import describe
 from modelbuild.workspace import Workspace, make_folder, sync_tree
 
 REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
@@ -44,13 +45,6 @@ def _fetch(workspace: Workspace, profile: Profile, folder: Path) -> Snapshot:
     drop_old_snapshots(workspace, keep=folder)
     say("fetch", f"{snapshot.total_bytes / 1e6:.0f} MB in {folder}")
     return Snapshot(folder, snapshot.files)
-
-
-def describe(source: dict[str, str]) -> str:
-    """A source in a few words, which also names its embedding space."""
-    if source["type"] == "hub":
-        return f"{source['repository']}@{source['revision'][:12]}"
-    return f"{source['type']}:{source.get('path') or source.get('builder')}"
 
 
 def _from_hub(workspace: Workspace, profile: Profile, partial: Path) -> None:

@@ -1,76 +1,43 @@
-"""release: an immutable folder with a manifest, which appears under its name all at once."""
+"""release: what was proven, with a manifest that says all about it. `publish` then gives it its name."""
 
 import importlib.metadata
-import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
 from modelbuild.candidate import serving_part
-from modelbuild.fetch import describe
 from modelbuild.graph import files_of
 from modelbuild.progress import say
 from modelbuild.request import Request, file_sha256
 from modelbuild.snapshot import Snapshot, read_snapshot, snapshot_folder
-from modelbuild.workspace import Workspace, finished, make_folder, place, read_json, sync_tree, write_json
+from modelbuild.space import embedding_space
+from modelbuild.workspace import Workspace, finished, place, read_json, stage, write_json
 
+STAGE_FOLDERS = ("float", "fused", "quantised", "proof")
+COST = ("seconds", "peak_mb")
 TOOLS = ("onnxruntime", "tokenizers", "numpy", "onnx", "optimum-onnx", "transformers", "sentence-transformers", "torch")
 
 
 def release(workspace: Workspace, request: Request) -> dict[str, Any]:
-    """Turn STAGING/proof/ into RELEASES/ID by one rename, then drop the staging folder."""
-    target = workspace.release(request.id)
-    if workspace.is_released(request.id):
-        return {"changed": False, "release": str(target), **summary(read_json(target / "manifest.json"))}
+    """Write STAGING/release/: the model's files and manifest.json."""
     staging = workspace.staging(request.id)
     proof = finished(staging / "proof", "prove")
     snapshot = read_snapshot(snapshot_folder(workspace, request.profile, request.fingerprint))
-    folder = staging / "release"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     gate = read_json(proof / "gate.json")
-    for path in [*files_of(proof / gate["file"]), *(proof / n for n in ("tokenizer.json", "config.json", "gate.json"))]:
-        place(path, folder / path.name)
-    content = manifest(request, snapshot, staging, folder)
-    write_json(folder / "manifest.json", content)
-    _publish(folder, target)
-    shutil.rmtree(staging, ignore_errors=True)
-    say("release", f"{request.id}: {gate['recipe']}")
-    return {"changed": True, "release": str(target), **summary(content)}
 
+    def work(folder: Path) -> dict[str, Any]:
+        names = ("tokenizer.json", "config.json", "gate.json")
+        for path in [*files_of(proof / gate["file"]), *(proof / name for name in names)]:
+            place(path, folder / path.name)
+        if (proof / "float").is_dir():
+            (folder / "float").mkdir()
+            for path in (proof / "float").iterdir():
+                place(path, folder / "float" / path.name)
+        write_json(folder / "manifest.json", manifest(request, snapshot, staging, folder))
+        say("release", f"{request.id}: {gate['recipe']}")
+        return {"recipe": gate["recipe"]}
 
-def summary(content: dict[str, Any]) -> dict[str, Any]:
-    """What a recap says about a release."""
-    return {
-        "id": content["id"],
-        "recipe": content["recipe"]["name"],
-        "reason": content["recipe"]["reason"],
-        "gate": content["gate"],
-        "sizes": content["sizes"],
-        "speed": content["speed"],
-    }
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """World readable and read-only, on disk before it has its name. The folder itself stays its owner's to prune."""
-    for path in folder.iterdir():
-        path.chmod(0o444)
-    folder.chmod(0o755)
-    sync_tree(folder)
-    make_folder(target.parent)
-    # What has the name but no manifest was never published by this code: it is not a release.
-    shutil.rmtree(target, ignore_errors=True)
-    folder.rename(target)
-    sync_parent(target.parent)
-
-
-def sync_parent(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return stage(staging / "release", work)
 
 
 def manifest(request: Request, snapshot: Snapshot, staging: Path, folder: Path) -> dict[str, Any]:
@@ -99,31 +66,24 @@ def manifest(request: Request, snapshot: Snapshot, staging: Path, folder: Path) 
             "weights_sha256": snapshot.weights_sha256,
             "files": snapshot.files,
         },
-        "files": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+        "files": {
+            str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        },
+        "build": {name: _stage_cost(staging / name) for name in STAGE_FOLDERS if (staging / name).is_dir()},
         "golden": read_json(staging / "proof" / "golden.json")["golden"],
     }
     if request.profile.kind == "embedding":
-        content["space"] = embedding_space(request, snapshot)
+        content["space"] = embedding_space(request.profile, snapshot.weights_sha256)
     return content
 
 
-def embedding_space(request: Request, snapshot: Snapshot) -> dict[str, Any]:
-    """What makes vectors comparable: models of one space can share an index."""
-    profile = request.profile
-    on_hub = profile.source["type"] == "hub"
-    return {
-        "repository": profile.source["repository"] if on_hub else describe(profile.source),
-        "revision": profile.source["revision"] if on_hub else snapshot.weights_sha256,
-        "pooling": profile.pooling,
-        "normalize": profile.normalize,
-        "prefixes": profile.prefixes,
-        "dimension": profile.dimension,
-        "max_length": profile.max_length,
-    }
-
-
 def _stage_figures(folder: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_json(folder / "done.json").items() if key not in ("output", "seconds")}
+    unwanted = ("output", *COST)
+    return {key: value for key, value in read_json(folder / "done.json").items() if key not in unwanted}
+
+
+def _stage_cost(folder: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_json(folder / "done.json").items() if key in COST}
 
 
 def _versions() -> dict[str, str]:

@@ -29,6 +29,8 @@ class Request:
     cpu: Cpu
     thresholds: dict[str, float]
     content: dict[str, Any]
+    sensitivity_budget: float
+    keep_float: bool
 
     @property
     def fingerprint(self) -> str:
@@ -39,8 +41,18 @@ class Request:
         return f"{slug(self.profile.name)}-{digest(self.content)[:12]}"
 
 
-def make_request(profile: Profile, overrides: dict[str, Any], cpu: Cpu | None = None) -> Request:
-    """Request for a profile on this machine (or `cpu`). Tool versions are those locked here, never those installed."""
+def make_request(
+    profile: Profile,
+    overrides: dict[str, Any],
+    cpu: Cpu | None = None,
+    *,
+    sensitivity_budget: float = 120.0,
+    keep_float: bool = False,
+) -> Request:
+    """Request for a profile on this machine (or `cpu`). Tool versions are those locked here, never those installed.
+
+    `sensitivity_budget`: seconds for the search of products to leave in float.
+    """
     cpu = cpu or detect()
     thresholds = thresholds_for(profile.kind, overrides)
     content = {
@@ -51,8 +63,10 @@ def make_request(profile: Profile, overrides: dict[str, Any], cpu: Cpu | None = 
         "thresholds": thresholds,
         "gate_text": file_sha256(GATE_TEXT),
         "policy": {"version": POLICY_VERSION, "ladder": LADDER, "most_in_float": MOST_IN_FLOAT},
+        "sensitivity_budget": sensitivity_budget,
+        "keep_float": keep_float,
     }
-    return Request(profile, cpu, thresholds, content)
+    return Request(profile, cpu, thresholds, content, sensitivity_budget, keep_float)
 
 
 def source_fingerprint(profile: Profile) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -36,25 +37,33 @@ class Workspace:
     def link(self, kind: str) -> Path:
         return self.models_dir / LINKS[kind]
 
+    def previous_link(self, kind: str) -> Path:
+        """The link to what was active before."""
+        return self.models_dir / f"{LINKS[kind]}.previous"
+
+    def linked(self, kind: str) -> str | None:
+        """ID of the active release."""
+        return _release_named_by(self.link(kind))
+
+    def previous(self, kind: str) -> str | None:
+        """ID of the release that was active before, for rollback."""
+        return _release_named_by(self.previous_link(kind))
+
     def is_released(self, release_id: str) -> bool:
         return (self.release(release_id) / "manifest.json").is_file()
 
-    def is_active(self, kind: str, release_id: str) -> bool:
-        link = self.link(kind)
-        return link.is_symlink() and os.readlink(link) == f"releases/{release_id}"
 
-    def drop_stale_staging(self, kind: str, keep: str) -> None:
-        """Remove what earlier runs for the same kind of model left behind; builds of the other kind stay."""
-        for folder in self.models_dir.glob(".staging/*"):
-            marker = folder / f"kind.{kind}"
-            if folder.name != keep and marker.exists():
-                shutil.rmtree(folder)
+def _release_named_by(link: Path) -> str | None:
+    if not link.is_symlink():
+        return None
+    target = Path(os.readlink(link))
+    return target.name if target.parent == Path("releases") else None
 
 
 def stage(folder: Path, work: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Run `work(folder)` once: its marker is written when all of it is on disk, and later calls read the marker.
 
-    Returns the work's figures with `changed` and `seconds`. A folder without its marker is a killed run's: it goes.
+    Returns the work's figures with `changed`, `seconds` and `peak_mb`. What a killed run left has no marker, and goes.
     """
     marker = folder / DONE
     if marker.is_file():
@@ -64,6 +73,8 @@ def stage(folder: Path, work: Callable[[Path], dict[str, Any]]) -> dict[str, Any
     start = time.monotonic()
     figures = work(folder)
     figures["seconds"] = round(time.monotonic() - start, 1)
+    # Of the whole process so far: a stage run by `build` has a process of its own. Linux gives kilobytes.
+    figures["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     sync_tree(folder)
     write_json(marker, figures)
     return {**figures, "changed": True}

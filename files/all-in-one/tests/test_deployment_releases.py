@@ -150,7 +150,7 @@ def test_an_accepted_deployment_is_current_verified_and_in_the_audit_log(box: Bo
     assert (box.root / "current" / "docker-compose.yml").is_file()
     answer = box.assemble()
     assert (answer["current"], answer["verified"]) == (digest, digest)
-    assert f"deployment {digest} verified and current" in box.audit()
+    assert f'"event": "deployed", "deployment": "{digest}"' in box.audit()
 
 
 def test_accepting_it_again_changes_nothing(box: Box) -> None:

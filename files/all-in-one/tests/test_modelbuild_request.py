@@ -1,5 +1,6 @@
 """A request's ID, the thresholds that belong to it, and `plan`."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -175,7 +176,9 @@ def test_plan_sees_a_release_and_its_link(tmp_path: Path) -> None:
     release = tmp_path / "models" / "releases" / release_id
     release.mkdir(parents=True)
     assert json.loads(plan(tmp_path, content).stdout)["present"] is False
-    (release / "manifest.json").write_text("{}")
+    (release / "config.json").write_text("{}")
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    (release / "manifest.json").write_text(json.dumps({"files": {"config.json": sha256}}))
     assert json.loads(plan(tmp_path, content).stdout)["present"] is True
     (tmp_path / "models" / "emb").symlink_to(f"releases/{release_id}")
     assert json.loads(plan(tmp_path, content).stdout)["active"] is True
