@@ -45,14 +45,15 @@ class Build:
         folder = self.workspace.release(self.request.id)
         if self.workspace.is_released(self.request.id) and not damaged_file(folder):
             return {"changed": False, **summary(read_json(folder / "manifest.json"))}
-        self._prepare()
         seconds: dict[str, float] = {}
         peaks: list[int] = []
-        for name in STAGES:
-            start = time.monotonic()
-            told = self._stage(name)
-            seconds[name] = round(time.monotonic() - start, 1)
-            peaks.append(int(told.get("peak_mb") or 0))
+        with _ending_in_words():
+            self._prepare()
+            for name in STAGES:
+                start = time.monotonic()
+                told = self._stage(name)
+                seconds[name] = round(time.monotonic() - start, 1)
+                peaks.append(int(told.get("peak_mb") or 0))
         manifest = publish(self.workspace, self.request.id)
         return {"changed": True, "stage_seconds": seconds, "peak_mb": max(peaks), **summary(manifest)}
 
@@ -75,6 +76,7 @@ class Build:
 
     def _stage(self, name: str) -> dict[str, Any]:
         """Run one stage to its end; its JSON line. BuildError with its sentence, or with what stopped it."""
+        self.log.line(f"{name}: started")
         process = subprocess.Popen(
             self._command(name),
             stdin=subprocess.DEVNULL,
@@ -82,9 +84,8 @@ class Build:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,
         )
-        with self._ended_with_us(process), self._followed(process, name):
+        with self._stopped_with_us(process), self._followed(process, name):
             assert process.stdout is not None
             lines = process.stdout.read().splitlines()
             code = process.wait()
@@ -96,7 +97,8 @@ class Build:
     def _command(self, name: str) -> list[str]:
         arguments = [sys.executable, "-m", "modelbuild", name, *self.arguments]
         if not self.sandbox:
-            return arguments
+            # Dies with this process. (So does systemd-run; its unit is stopped by the next build.)
+            return ["setpriv", "--pdeathsig=KILL", *arguments]
         fetching = name == "fetch"
         writable = self.workspace.cache_dir if fetching else self.workspace.staging(self.request.id)
         return self.sandbox.command(self.unit, arguments, writable=writable, network=fetching, environment=os.environ)
@@ -139,28 +141,36 @@ class Build:
                 thread.join()
 
     @contextmanager
-    def _ended_with_us(self, process: subprocess.Popen[str]) -> Iterator[None]:
-        """The stage does not outlive a builder that is asked to end. (One that is killed leaves it to the next run.)"""
-
-        def end(number: int, frame: object) -> None:
-            raise BuildError(f"The build was asked to end ({signal.Signals(number).name}). Run it again: it goes on.")
-
-        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    def _stopped_with_us(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Whatever ends this build ends its stage."""
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             if process.poll() is None:
                 if self.sandbox:
                     stop_unit(self.unit)
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
 
     def _bytes(self, name: str) -> int:
         fetching = name == "fetch"
         folder = self.workspace.snapshots if fetching else self.workspace.staging(self.request.id)
         return sum(_size(path) for path in folder.rglob("*"))
+
+
+@contextmanager
+def _ending_in_words() -> Iterator[None]:
+    """SIGTERM and SIGINT become a BuildError."""
+
+    def end(number: int, frame: object) -> None:
+        raise BuildError(f"The build was asked to end ({signal.Signals(number).name}). Run it again: it goes on.")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:

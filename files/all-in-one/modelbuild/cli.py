@@ -7,6 +7,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from modelbuild.watch import Log, watch
 from modelbuild.workspace import Workspace, read_json
 from pipeline.errors import ModelError
 
+EXPECTED = (BuildError, ModelError, lease.LeaseError, OSError)
+NO_SPACE = "No space left on device"  # as the C library words errno 28
+FULL = 1 << 18  # bytes: with less than this free, a failure is taken for the disk's
 STAGE_HELP = {
     "fetch": "download or make the snapshot",
     "export": "write a float ONNX graph",
@@ -47,12 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = _reserve_stdout()
     try:
         figures = options.command(options)
-    except (BuildError, ModelError, lease.LeaseError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        report({"changed": False, "error": str(error)})
+    except Exception as error:
+        sentence = _no_space(options, error) or (str(error) if isinstance(error, EXPECTED) else None)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        report({"changed": False, "error": sentence})
         return 1
     report(figures)
     return 0
+
+
+def _no_space(options: argparse.Namespace, error: Exception) -> str | None:
+    """A sentence if the disk is full. Some libraries say so; others, in native code, just leave half a file."""
+    folders = {getattr(options, name) for name in ("models_dir", "cache_dir") if hasattr(options, name)}
+    free = {folder: shutil.disk_usage(folder).free for folder in folders if folder.is_dir()}
+    if NO_SPACE not in str(error) and not any(left < FULL for left in free.values()):
+        return None
+    where = ", ".join(f"{left / 1e6:.1f} MB free at {folder}" for folder, left in sorted(free.items()))
+    return (
+        f"{NO_SPACE}: {where}, and {options.stage} needs more. Free some space or enlarge the disk, then run this "
+        "again: finished stages are kept."
+    )
 
 
 def _reserve_stdout() -> Callable[[dict[str, Any]], None]:

@@ -1,11 +1,8 @@
-"""What the operator sees while a stage works."""
+"""What the operator sees of a stage at work."""
 
 import sys
-import time
-
-_START = time.monotonic()
 
 
 def say(stage: str, text: str) -> None:
-    """One line on stderr, with the seconds since the process began."""
-    print(f"[{time.monotonic() - _START:6.1f}s] {stage}: {text}", file=sys.stderr, flush=True)
+    """One line on stderr. Whoever shows it has a clock."""
+    print(f"{stage}: {text}", file=sys.stderr, flush=True)
