@@ -78,7 +78,9 @@ def index(roles: list[Path]) -> str:
     ]
     lines += ["", "| role | what it does |", "|---|---|"]
     for role in roles:
-        summaries = "; ".join(spec["short_description"] for spec in entry_points(role).values())
+        points = entry_points(role)
+        told = [points["main"]] if "main" in points else points.values()
+        summaries = "; ".join(spec["short_description"] for spec in told)
         lines.append(f"| [{role.name}]({role.name}.md) | {summaries} |")
     return "\n".join(lines) + "\n"
 
