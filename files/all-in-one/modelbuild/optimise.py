@@ -78,8 +78,9 @@ def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
     options = FusionOptions("bert")
     # A fused embedding layer would hide its table from the quantiser, and the table is most of a multilingual model.
     options.enable_embed_layer_norm = False
-    # It prints that symbolic shapes were not inferred; the count of fused layers is what tells.
-    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
+    # It says that symbolic shapes were not inferred, under names of loggers that depend on how it is imported; the count
+    # of fused layers is what tells.
+    logging.disable(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()):
         model = optimize_model(
             str(source),
@@ -90,4 +91,5 @@ def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
             optimization_options=options,
         )
         model.save_model_to_file(str(target), use_external_data_format=weight_bytes(source) > EXTERNAL_ABOVE)
+    logging.disable(logging.NOTSET)
     return int(model.get_fused_operator_statistics()["Attention"])
