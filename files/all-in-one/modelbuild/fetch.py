@@ -10,26 +10,49 @@ from modelbuild import hub
 from modelbuild.errors import BuildError
 from modelbuild.profile import Profile, parse_profile
 from modelbuild.progress import say
-from modelbuild.request import source_fingerprint
-from modelbuild.snapshot import Snapshot, drop_old_snapshots, read_snapshot, snapshot_folder, write_record
+from modelbuild.request import file_sha256, source_fingerprint
+from modelbuild.snapshot import (
+    RECORD,
+    Snapshot,
+    damaged_files,
+    drop_old_snapshots,
+    read_snapshot,
+    snapshot_folder,
+    write_record,
+)
 from modelbuild.space import describe
-from modelbuild.workspace import Workspace, make_folder, sync_tree
+from modelbuild.workspace import Workspace, make_folder, read_json, sync_tree
 
-REFUSED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+REFUSED_SUFFIXES = (*PICKLED, ".h5", ".msgpack")
 
 
 def fetch(workspace: Workspace, profile: Profile, fingerprint: str | None = None) -> dict[str, Any]:
     """Fetch unless the snapshot is there: {"changed", "snapshot", "bytes", "seconds"}."""
     start = time.monotonic()
     folder = snapshot_folder(workspace, profile, fingerprint or source_fingerprint(profile))
-    changed = not (folder / ".snapshot.json").is_file()
-    snapshot = _fetch(workspace, profile, folder) if changed else read_snapshot(folder)
+    snapshot = _there(folder)
+    changed = snapshot is None
+    if snapshot is None:
+        snapshot = _fetch(workspace, profile, folder)
     return {
         "changed": changed,
         "snapshot": str(folder),
         "bytes": snapshot.total_bytes,
         "seconds": round(time.monotonic() - start, 1),
     }
+
+
+def _there(folder: Path) -> Snapshot | None:
+    """The snapshot, if it is there and still as it was fetched."""
+    if not (folder / RECORD).is_file():
+        return None
+    snapshot = read_snapshot(folder)
+    if damaged := damaged_files(snapshot):
+        say("fetch", f"{folder}: {', '.join(damaged)} changed since it was fetched, so it is fetched again")
+        return None
+    (folder / RECORD).touch()  # used last, so dropped last
+    return snapshot
 
 
 def _fetch(workspace: Workspace, profile: Profile, folder: Path) -> Snapshot:
@@ -53,6 +76,12 @@ def _from_hub(workspace: Workspace, profile: Profile, partial: Path) -> None:
 
 def _from_folder(workspace: Workspace, profile: Profile, partial: Path) -> None:
     source = Path(profile.source["path"])
+    for path in source.rglob("*"):
+        if path.is_symlink() and source.resolve() not in path.resolve().parents:
+            raise BuildError(f"{path} leads to {path.resolve()}, out of the model's folder. Put the file itself there.")
+    pickled = sorted(path.name for path in source.rglob("*") if path.suffix in PICKLED)
+    if pickled and profile.route != "prebuilt" and not list(source.rglob("*.safetensors")):
+        raise BuildError(hub.refuse_pickle(str(source), pickled[0]))
     shutil.rmtree(partial)
     shutil.copytree(source, partial, ignore=lambda _, names: [n for n in names if _is_unwanted(n)])
 
@@ -93,6 +122,23 @@ def _check_content(folder: Path, profile: Profile) -> None:
             f"{describe(profile.source)}: has no .safetensors weights, and other formats run code when they load. "
             "Convert the weights, or choose a revision that has them."
         )
+    for index in folder.rglob("*.safetensors.index.json"):
+        missing = sorted(set(read_json(index)["weight_map"].values()) - {path.name for path in index.parent.iterdir()})
+        if missing:
+            raise BuildError(f"{describe(profile.source)}: {missing[0]}, which {index.name} names, is missing.")
+    _check_pins(folder, profile)
+
+
+def _check_pins(folder: Path, profile: Profile) -> None:
+    """The hashes that the profile itself states: not even the hub is believed."""
+    for name, expected in profile.files.items():
+        found = file_sha256(folder / name) if (folder / name).is_file() else "no such file"
+        if found != expected:
+            (folder / name).unlink(missing_ok=True)
+            raise BuildError(
+                f"{describe(profile.source)}: {name} has the hash {found[:12]}…, expected {expected[:12]}… as the "
+                "profile's `files` says. It is removed: run this again; if it repeats, it is not what was pinned."
+            )
 
 
 DEMO_EMBEDDING: dict[str, Any] = {

@@ -1,69 +1,84 @@
-"""Downloads from the model hub, or from the mirror that HF_ENDPOINT names."""
+"""Downloads from the model hub, or from the mirror that HF_ENDPOINT names: pinned, patient, resumed, checked."""
 
-import hashlib
+import fnmatch
+import functools
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import BuildError
+from modelbuild.hub_errors import explain, http_status, retry_after
+from modelbuild.hub_progress import shown
 from modelbuild.profile import Profile
 from modelbuild.progress import say
-from modelbuild.request import file_sha256
+from modelbuild.snapshot import file_digests
 
-METADATA_FILES = ["*.json", "*.txt", "*.model"]
-UNUSED_FOLDERS = ["openvino/*", "onnx/*", "original/*", "coreml/*"]
-CHUNK = 1 << 20
-ATTEMPTS = 3
+METADATA_FILES = ("*.json", "*.txt", "*.model")
+UNUSED_FOLDERS = ("openvino/*", "onnx/*", "original/*", "coreml/*")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+ATTEMPTS = 4  # after the first one, where the connection broke
+LONGEST_WAIT = 600.0  # seconds that a rate limit may cost altogether
+RESERVE = 1 << 29  # bytes of the disk that stay free: others write there too
 
 
 def download(profile: Profile, folder: Path) -> None:
-    """Download the profile's files into `folder`, resuming what is there, and check them by the hub's hashes."""
+    """Download the profile's files into `folder`, resuming what is there, and check them by the hub's hashes.
+
+    BuildError, with what to do next, for whatever goes wrong; what arrived stays, so that the next run goes on from it.
+    """
     repository, revision = profile.source["repository"], profile.source["revision"]
-    # Read when the package is imported: progress bars would fill a play's output.
+    # Read when the package is imported. Progress is told in lines; its own bars would fill a play's output.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import HfApi, constants  # noqa: PLC0415
+    # Its own protocol for large files does not resume, and goes past mirrors and proxies.
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    from huggingface_hub import HfApi, constants, hf_hub_download  # noqa: PLC0415
+
+    what = f"{repository}@{revision[:12]} at {constants.ENDPOINT}"
+
+    def fetch_file(name: str) -> None:
+        hf_hub_download(repository, name, revision=revision, local_dir=folder)
 
     try:
-        published = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        _download(profile, folder)
+        listing = _patiently(lambda: HfApi().model_info(repository, revision=revision, files_metadata=True))
+        published = {entry.rfilename: entry for entry in listing.siblings or []}
+        names = choose(profile, sorted(published))
+        total = sum(int(published[name].size or 0) for name in names)
+        _check_room(what, total, folder)
+        with shown(folder, total):
+            for name in names:
+                _patiently(functools.partial(fetch_file, name))
+    except BuildError:
+        raise
     except Exception as error:
-        raise BuildError(_explain(error, repository, revision, constants.ENDPOINT)) from error
-    bad = _damaged(folder, published.siblings or [])
-    if bad:
-        for name in bad:
-            (folder / name).unlink()
-        raise BuildError(
-            f"{repository}@{revision[:12]}: {', '.join(bad)} arrived with another hash than {constants.ENDPOINT} "
-            "states. The bad files are removed: run the same command again; if it repeats, the mirror is damaged."
-        )
+        raise BuildError(explain(error, what)) from error
+    _check_hashes(what, folder, [published[name] for name in names])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _download(profile: Profile, folder: Path) -> None:
-    """Download, going on where a connection broke."""
-    import requests  # noqa: PLC0415
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+def choose(profile: Profile, names: Sequence[str]) -> list[str]:
+    """Which of a repository's files a profile needs. BuildError where the weights are only in a form that runs code."""
+    code = [name for name in names if name.endswith(".py")] if profile.trusts_code else []
+    wanted = [name for name in names if _matches(name, METADATA_FILES) and not _matches(name, UNUSED_FOLDERS)]
+    if profile.route == "prebuilt":
+        # Tensors beside the graph carry its name: model.onnx_data, model.onnx.data, model.onnx_data_1.
+        graph = [name for name in names if name == profile.file or fnmatch.fnmatch(name, f"{profile.file}?*data*")]
+        return [*wanted, *graph, *code]
+    weights = [name for name in names if name.endswith(".safetensors") and not _matches(name, UNUSED_FOLDERS)]
+    pickled = [name for name in names if _matches(name, PICKLED)]
+    if pickled and not weights:
+        raise BuildError(refuse_pickle(profile.source["repository"], pickled[0]))
+    return [*wanted, *weights, *code]
 
-    broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            snapshot_download(
-                profile.source["repository"],
-                revision=profile.source["revision"],
-                local_dir=folder,
-                allow_patterns=_wanted(profile),
-                ignore_patterns=None if profile.route == "prebuilt" else UNUSED_FOLDERS,
-            )
-            return
-        except broken as error:
-            if attempt == ATTEMPTS:
-                raise
-            say("fetch", f"the connection broke ({type(error).__name__}), going on from there")
-            time.sleep(attempt)
+
+def refuse_pickle(where: str, name: str) -> str:
+    return (
+        f"{where}: its weights are in {name}, and loading such a file runs the code in it. Take a revision that has "
+        "safetensors, or convert the weights elsewhere and use the folder as the source."
+    )
 
 
 def resolve_revision(repository: str, revision: str | None) -> str:
@@ -71,57 +86,68 @@ def resolve_revision(repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, constants  # noqa: PLC0415
 
     try:
-        return str(HfApi().model_info(repository, revision=revision).sha)
+        return str(_patiently(lambda: HfApi().model_info(repository, revision=revision)).sha)
     except Exception as error:
-        raise BuildError(_explain(error, repository, revision or "main", constants.ENDPOINT)) from error
+        what = f"{repository}@{(revision or 'main')[:12]} at {constants.ENDPOINT}"
+        raise BuildError(explain(error, what)) from error
 
 
-def _wanted(profile: Profile) -> list[str]:
-    code = ["*.py"] if profile.trusts_code else []
-    if profile.route == "prebuilt":
-        return [*METADATA_FILES, profile.file, f"{profile.file}_data", f"{profile.file}.data", *code]
-    return [*METADATA_FILES, "*.safetensors", *code]
+def _patiently(work: Callable[[], Any]) -> Any:
+    """The result of `work`, tried again where waiting may help: as told by a rate limit, else longer each time."""
+    import requests  # noqa: PLC0415
+
+    broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    failures, waited = 0, 0.0
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            status = http_status(error)
+            pause = float(2**failures)
+            if status == 429:
+                pause = retry_after(error)
+                if waited + pause > LONGEST_WAIT:
+                    raise
+                say("fetch", f"the hub limits the rate of requests: waiting {pause:.0f} s as it asks")
+                waited += pause
+            # Errors of the server (5xx) the library itself has tried again, for half a minute.
+            elif failures == ATTEMPTS or not isinstance(error, broken):
+                raise
+            else:
+                failures += 1
+                say("fetch", f"the connection broke ({type(error).__name__}): going on in {pause:.0f} s")
+            time.sleep(pause)
 
 
-def _damaged(folder: Path, published: Iterable[Any]) -> list[str]:
-    """Names of the downloaded files whose content differs from what the hub publishes about them."""
-    bad = []
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _check_room(what: str, total: int, folder: Path) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if total - there + RESERVE > free:
+        raise BuildError(
+            f"{what}: {(total - there) / 1e6:.0f} MB are to come, and {folder} has {free / 1e6:.0f} MB free, of which "
+            f"{RESERVE / 1e6:.0f} MB must stay. Free some space there or enlarge the disk, then run this again."
+        )
+
+
+def _check_hashes(what: str, folder: Path, published: Sequence[Any]) -> None:
+    """Compare with what the hub publishes: a sha256 for large files, git's name for small ones."""
     for entry in published:
         path = folder / entry.rfilename
-        if not path.is_file():
-            continue
+        sha256, blob = file_digests(path)
         if entry.lfs is not None:
-            matches = file_sha256(path) == entry.lfs.sha256
+            found, expected = sha256, entry.lfs.sha256
         elif entry.blob_id:
-            matches = _git_blob_sha1(path) == entry.blob_id
+            found, expected = blob, entry.blob_id
         else:
             say("fetch", f"{entry.rfilename}: no hash is published for it, so only its own hash is recorded")
             continue
-        if not matches:
-            bad.append(str(entry.rfilename))
-    return bad
-
-
-def _git_blob_sha1(path: Path) -> str:
-    """Git's name for a file's content, which the hub publishes for small files."""
-    name = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            name.update(chunk)
-    return name.hexdigest()
-
-
-def _explain(error: Exception, repository: str, revision: str, endpoint: str) -> str:
-    from huggingface_hub import errors  # noqa: PLC0415
-
-    what = f"{repository}@{revision[:12]} at {endpoint}"
-    if isinstance(error, errors.GatedRepoError):
-        return f"{what}: access needs a licence accepted on the hub. Accept it and give HF_TOKEN to this command."
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{what}: there is no such revision. Take the commit hash from the repository's history."
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{what}: there is no such repository, or it is private. Check the name, or set HF_TOKEN."
-    return (
-        f"{what}: the download failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
-        "What arrived is kept; run the same command again to resume, or set HF_ENDPOINT to a mirror that answers."
-    )
+        if found != expected:
+            path.unlink()
+            raise BuildError(
+                f"{what}: {entry.rfilename} arrived with the hash {found[:12]}…, expected {expected[:12]}…. It is "
+                "removed: run this again; if it repeats, the mirror or a proxy on the way changes files."
+            )

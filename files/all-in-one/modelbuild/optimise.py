@@ -78,8 +78,8 @@ def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
     options = FusionOptions("bert")
     # A fused embedding layer would hide its table from the quantiser, and the table is most of a multilingual model.
     options.enable_embed_layer_norm = False
-    # It says that symbolic shapes were not inferred, under names of loggers that depend on how it is imported; the count
-    # of fused layers is what tells.
+    # It says that symbolic shapes were not inferred, by loggers whose names depend on how it is imported; the count of
+    # fused layers is what tells.
     logging.disable(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()):
         model = optimize_model(

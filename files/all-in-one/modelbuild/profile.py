@@ -14,6 +14,7 @@ KINDS = ("embedding", "reranker")
 ROUTES = ("sentence-transformers", "transformers", "prebuilt")
 POOLINGS = ("mean", "cls")
 INPUT_TYPES = ("query", "passage")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 SOURCE_FIELDS = {"hub": ("repository", "revision"), "folder": ("path",), "demo": ("builder",)}
@@ -23,10 +24,11 @@ EMBEDDING_ONLY = ("pooling", "normalize", "prefixes", "default_input_type", "dim
 
 @dataclass(frozen=True)
 class Profile:
-    """One model. `raw` is the profile as it was given: it is what the request's digest covers.
+    """One model. `raw` is the profile as it was given: it is what the request's digest covers, `basis` aside.
 
     `file` is the ONNX file of a prebuilt route, relative to the snapshot. `remote_code` must repeat the repository's
-    name to let code from there run. `size_mb` is the size of the download.
+    name to let code from there run. `size_mb` is the size of the download. `files` are sha256 by name, which
+    are checked after it. `basis` says where revision, licence and hashes were read.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Profile:
     size_mb: int | None = None
     file: str = "onnx/model.onnx"
     remote_code: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    basis: str = ""
     raw: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,16 +74,17 @@ def parse_profile(content: Any, origin: str = "profile") -> Profile:
     """Profile of a decoded object; BuildError lists all its problems in one message."""
     if not isinstance(content, Mapping):
         raise BuildError(f"{origin}: holds a {type(content).__name__} instead of an object with a profile's fields.")
-    problems = list(_problems(content))
+    problems = profile_problems(content)
     if problems:
         raise BuildError(f"{origin}: " + " ".join(problems))
     given = {key: value for key, value in content.items() if value is not None}
     if "languages" in given:
         given["languages"] = tuple(given["languages"])
-    return Profile(**given, raw=dict(content))
+    return Profile(**given, raw={key: value for key, value in content.items() if key != "basis"})
 
 
-def _problems(profile: Mapping[str, Any]) -> list[str]:
+def profile_problems(profile: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a profile, a sentence each."""
     problems = _unknown_fields(profile) + _missing_fields(profile)
     checks = {
         "name": _text,
@@ -97,6 +102,8 @@ def _problems(profile: Mapping[str, Any]) -> list[str]:
         "prefixes": _prefixes,
         "languages": _texts,
         "file": _relative_file,
+        "files": _hashes,
+        "basis": _text,
     }
     for name, check in checks.items():
         if profile.get(name) is not None and (expected := check(profile[name])):
@@ -177,10 +184,20 @@ def _relative_file(value: Any) -> str | None:
     return None if right else "an .onnx file's path inside the snapshot"
 
 
+def _hashes(value: Any) -> str | None:
+    right = isinstance(value, dict) and all(
+        isinstance(name, str) and not name.startswith("/") and ".." not in name and SHA256.fullmatch(str(sha256))
+        for name, sha256 in value.items()
+    )
+    return None if right else "relative file names with their sha256 (64 hexadecimal digits)"
+
+
 def _source(value: Any) -> str | None:
     if not isinstance(value, dict) or value.get("type") not in SOURCE_FIELDS:
         return f"an object whose type is one of {', '.join(SOURCE_FIELDS)}"
     needed = SOURCE_FIELDS[value["type"]]
+    if value["type"] == "hub" and set(value) == {"type", *needed} and value["revision"] is None:
+        return "a pinned revision: run `ansible-playbook -i INVENTORY playbooks/pin.yml`, or write the commit hash"
     if set(value) != {"type", *needed} or any(_text(value[name]) for name in needed):
         return f"the fields type, {', '.join(needed)} as texts"
     return _source_values(value)

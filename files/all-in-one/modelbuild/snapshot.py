@@ -1,5 +1,6 @@
 """A snapshot's files and their hashes, and the bound on how many snapshots are kept."""
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,28 @@ def read_snapshot(folder: Path) -> Snapshot:
     return Snapshot(folder, read_json(folder / RECORD)["files"])
 
 
+def damaged_files(snapshot: Snapshot) -> list[str]:
+    """Names of the files that are not as they were fetched."""
+    return [
+        name
+        for name, entry in snapshot.files.items()
+        if not (path := snapshot.folder / name).is_file()
+        or path.stat().st_size != entry["bytes"]
+        or file_sha256(path) != entry["sha256"]
+    ]
+
+
+def file_digests(path: Path) -> tuple[str, str]:
+    """(sha256, git's name for the content) of a file."""
+    sha256 = hashlib.sha256()
+    blob = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            sha256.update(chunk)
+            blob.update(chunk)
+    return sha256.hexdigest(), blob.hexdigest()
+
+
 def write_record(folder: Path, source: dict[str, str]) -> Snapshot:
     """Hash what was fetched and write it down beside the files."""
     files = {
@@ -67,7 +90,9 @@ def write_record(folder: Path, source: dict[str, str]) -> Snapshot:
 
 
 def drop_old_snapshots(workspace: Workspace, keep: Path) -> None:
-    """Keep the most recently used snapshots only: they can all be fetched again."""
+    """Keep the most recently used snapshots only, and no download that was given up: all can be fetched again."""
+    for partial in workspace.snapshots.glob(".partial-*"):
+        shutil.rmtree(partial)
     finished = [folder for folder in workspace.snapshots.iterdir() if (folder / RECORD).is_file()]
     finished.sort(key=lambda folder: (folder == keep, (folder / RECORD).stat().st_mtime), reverse=True)
     for folder in finished[KEPT:]:

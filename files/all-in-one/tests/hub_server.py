@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -11,13 +12,21 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """`files` is the repository at REVISION. `break_after` cuts each body once after so many bytes."""
+    """`files` is the repository at REVISION, and these make it misbehave.
+
+    `break_after` cuts each body after so many bytes; `stall_after` sends as many and then nothing for `stall` seconds,
+    once. `answers` are statuses with headers that requests for files get first, in turn; `always` is one they all get.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self.claimed: dict[str, str] = {}
         self.break_after: int | None = None
         self.gated = False
+        self.stall_after: int | None = None
+        self.stall = 15.0
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.always: tuple[int, dict[str, str]] | None = None
         self.requests: list[tuple[str, str, str | None]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -76,6 +85,10 @@ class Hub:
                 if hub.gated:
                     self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
                     return
+                answer = hub.always or (hub.answers.pop(0) if hub.answers else None)
+                if answer:
+                    self._send(answer[0], b"{}", answer[1], body)
+                    return
                 self._send_file(name, body)
 
             def _send_file(self, name: str, body: bool) -> None:
@@ -95,6 +108,17 @@ class Hub:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 if not body:
+                    return
+                stall, hub.stall_after = (
+                    hub.stall_after,
+                    None if len(content) > (hub.stall_after or 0) else hub.stall_after,
+                )
+                if stall is not None and len(content) > stall:
+                    self.wfile.write(content[:stall])
+                    self.wfile.flush()
+                    time.sleep(hub.stall)
+                    self.connection.close()
+                    self.close_connection = True
                     return
                 cut = hub.break_after
                 if cut is not None and len(content) > cut:

@@ -103,23 +103,40 @@ def hub(source: Path) -> Iterator[Hub]:
     server.close()
 
 
-def fetch_from(hub: Hub, tmp_path: Path, *, url: str | None = None, **source: str) -> tuple[int, dict[str, Any], str]:
-    """Run the real command against the hub: (exit code, JSON line, all it printed)."""
-    content = tiny_graphs.profile(source={"type": "hub", "repository": REPOSITORY, "revision": REVISION, **source})
-    (tmp_path / "profile.json").write_text(json.dumps(content))
+def start_fetch(
+    hub: Hub,
+    tmp_path: Path,
+    *,
+    url: str | None = None,
+    token: str = TOKEN,
+    cache: Path | None = None,
+    changes: dict[str, Any] | None = None,
+    **source: str,
+) -> subprocess.Popen[str]:
+    """The real command at work on the hub."""
+    hub_source = {"type": "hub", "repository": REPOSITORY, "revision": REVISION, **source}
+    (tmp_path / "profile.json").write_text(json.dumps(tiny_graphs.profile(source=hub_source, **(changes or {}))))
     command = [sys.executable, "-m", "modelbuild", "fetch", "--profile", str(tmp_path / "profile.json")]
-    command += ["--models-dir", str(tmp_path / "models"), "--cache-dir", str(tmp_path / "cache")]
+    command += ["--models-dir", str(tmp_path / "models"), "--cache-dir", str(cache or tmp_path / "cache")]
     environment = {
         **os.environ,
         "HF_ENDPOINT": url or hub.url,
-        "HF_TOKEN": TOKEN,
+        "HF_TOKEN": token,
         "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
-    done = subprocess.run(command, cwd=PAYLOAD, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(done.stdout), done.stdout + done.stderr
+    return subprocess.Popen(
+        command, cwd=PAYLOAD, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def fetch_from(hub: Hub, tmp_path: Path, **options: Any) -> tuple[int, dict[str, Any], str]:
+    """(exit code, JSON line, all it printed)."""
+    process = start_fetch(hub, tmp_path, **options)
+    output, errors = process.communicate(timeout=120)
+    return process.returncode, json.loads(output), output + errors
 
 
 def test_a_pinned_revision_is_fetched_without_pickled_weights(hub: Hub, tmp_path: Path) -> None:
@@ -152,7 +169,7 @@ def test_a_download_that_keeps_breaking_is_no_snapshot(hub: Hub, tmp_path: Path)
     hub.break_after = 100_000
     code, result, _ = fetch_from(hub, tmp_path)
     assert code == 1
-    assert "run the same command again to resume" in result["error"]
+    assert "run this again to resume" in result["error"]
     assert [path for path in (tmp_path / "cache" / "snapshots").iterdir() if not path.name.startswith(".")] == []
     hub.break_after = None
     assert fetch_from(hub, tmp_path)[0] == 0
@@ -162,7 +179,7 @@ def test_a_file_with_another_hash_than_published_is_refused_and_removed(hub: Hub
     hub.claimed["model.safetensors"] = "ab" * 32
     code, result, _ = fetch_from(hub, tmp_path)
     assert code == 1
-    assert "model.safetensors arrived with another hash" in result["error"]
+    assert "model.safetensors arrived with the hash" in result["error"]
     assert list((tmp_path / "cache").rglob("model.safetensors")) == []
     hub.claimed.clear()
     assert fetch_from(hub, tmp_path)[0] == 0
@@ -176,6 +193,134 @@ def test_a_missing_revision_and_a_gated_model_are_told_apart(hub: Hub, tmp_path:
     hub.gated = True
     code, result, _ = fetch_from(hub, tmp_path)
     assert (code, "licence accepted on the hub" in result["error"]) == (1, True)
+
+
+def test_without_a_token_what_needs_one_says_so_and_a_wrong_token_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.always = (401, {})
+    _, result, _ = fetch_from(hub, tmp_path, token="")
+    assert "needs a token" in result["error"] and "models_hub_token" in result["error"]
+    hub.always = (401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+    _, result, _ = fetch_from(hub, tmp_path)
+    assert "the hub refuses this token (401)" in result["error"]
+
+
+def test_a_rate_limit_is_waited_out_as_the_hub_asks(hub: Hub, tmp_path: Path) -> None:
+    hub.answers = [(429, {"Retry-After": "1"})] * 2
+    code, _, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert output.count("waiting 1 s as it asks") == 2
+
+
+def test_a_rate_limit_that_is_too_long_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.always = (429, {"Retry-After": "3600"})
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1 and "asks to wait 3600 s" in result["error"]
+
+
+def test_a_server_that_fails_for_a_while_is_asked_again(hub: Hub, tmp_path: Path) -> None:
+    hub.answers = [(500, {}), (503, {})]
+    code, _, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert "the server answered 500" in output and "the server answered 503" in output
+
+
+def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.always = (500, {})
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1 and "the server failed (500) at every attempt" in result["error"]
+
+
+def test_a_stalled_download_shows_that_it_stands_still_and_goes_on(hub: Hub, tmp_path: Path) -> None:
+    """Nothing arrives for longer than the client's patience of ten seconds."""
+    hub.files["model.safetensors"] = os.urandom(24_000_000)
+    hub.stall_after = 15_000_000
+    code, result, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert "of 24 MB, 0.0 MB/s" in output
+    assert (Path(result["snapshot"]) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_killed_in_the_middle_it_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
+    hub.files["model.safetensors"] = os.urandom(24_000_000)
+    hub.stall_after = 15_000_000
+    process = start_fetch(hub, tmp_path)
+    assert process.stderr is not None
+    while "0.0 MB/s" not in process.stderr.readline():
+        pass
+    process.kill()
+    process.communicate()
+    cache = tmp_path / "cache" / "snapshots"
+    assert [path for path in cache.iterdir() if not path.name.startswith(".")] == []
+    hub.requests.clear()
+    code, result, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert [wanted for _, _, wanted in hub.requests if wanted] == ["bytes=10485760-"]
+    assert (Path(result["snapshot"]) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert [path.name for path in cache.iterdir()] == [Path(result["snapshot"]).name]
+
+
+def test_pickled_weights_alone_are_refused_before_they_are_downloaded(hub: Hub, tmp_path: Path) -> None:
+    del hub.files["model.safetensors"]
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1
+    assert "its weights are in pytorch_model.bin, and loading such a file runs the code in it" in result["error"]
+    assert not any("resolve" in path for _, path, _ in hub.requests)
+
+
+def test_a_missing_shard_is_noticed(hub: Hub, tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    code, result, _ = fetch_from(hub, tmp_path)
+    assert code == 1 and "model-00002-of-00002.safetensors, which model.safetensors.index.json names" in result["error"]
+
+
+def test_a_prebuilt_graph_comes_with_its_tensor_file_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.onnx_data", "model_int8.onnx"):
+        hub.files[f"onnx/{name}"] = name.encode()
+    code, result, output = fetch_from(hub, tmp_path, changes={"route": "prebuilt"})
+    assert code == 0, output
+    names = set(read_snapshot(Path(result["snapshot"])).files)
+    assert names == {"config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"}
+
+
+def test_not_even_the_hub_is_believed_about_a_pinned_hash(hub: Hub, tmp_path: Path) -> None:
+    code, result, _ = fetch_from(hub, tmp_path, changes={"files": {"model.safetensors": "ab" * 32}})
+    assert code == 1
+    assert f"model.safetensors has the hash {hub.sha256('model.safetensors')[:12]}" in result["error"]
+    right = {"files": {"model.safetensors": hub.sha256("model.safetensors")}}
+    assert fetch_from(hub, tmp_path, changes=right)[0] == 0
+
+
+def test_too_small_a_disk_is_seen_before_the_download(hub: Hub, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", str(small)], check=True)
+    try:
+        hub.files["model.safetensors"] = os.urandom(100_000_000)
+        code, result, _ = fetch_from(hub, tmp_path, cache=small)
+        assert code == 1 and "100 MB are to come" in result["error"] and "must stay" in result["error"]
+        assert not any("resolve" in path for _, path, _ in hub.requests)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_snapshot_that_changed_afterwards_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    snapshot = Path(fetch_from(hub, tmp_path)[1]["snapshot"])
+    (snapshot / "model.safetensors").write_bytes(b"altered")
+    code, result, output = fetch_from(hub, tmp_path)
+    assert (code, result["changed"]) == (0, True), output
+    assert "model.safetensors changed since it was fetched" in output
+    assert (snapshot / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_a_folder_with_pickled_weights_alone_or_a_way_out_is_refused(workspace: Workspace, source: Path) -> None:
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(BuildError, match=r"weights are in pytorch_model\.bin"):
+        fetch(workspace, parse_profile(folder_profile(source)))
+    (source / "pytorch_model.bin").unlink()
+    (source / "model.safetensors").symlink_to("/etc/hostname")
+    with pytest.raises(BuildError, match="out of the model's folder"):
+        fetch(workspace, parse_profile(folder_profile(source)))
 
 
 def test_the_token_is_never_printed(hub: Hub, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_reranker_needs_no_pooling_prefixes_or_dimension() -> None:
         ({"source": {"type": "demo", "builder": "e6"}}, "expected a builder out of e5, reranker"),
         ({"source": {"type": "demo", "builder": "reranker"}}, "makes another kind"),
         ({"source": hub("main")}, "a commit hash of 40 hexadecimal digits, not a branch"),
-        ({"source": {**hub(), "revision": None}}, "expected the fields type, repository, revision as texts"),
+        ({"source": {**hub(), "revision": None}}, "expected a pinned revision"),
         ({"source": hub(repository="just-a-name")}, "expected a repository like owner/name"),
         ({"source": hub(), "remote_code": "somebody/else"}, "expected the repository's name 'owner/name'"),
     ],
