@@ -109,11 +109,9 @@ class Hub:
                 self.end_headers()
                 if not body:
                     return
-                stall, hub.stall_after = (
-                    hub.stall_after,
-                    None if len(content) > (hub.stall_after or 0) else hub.stall_after,
-                )
+                stall = hub.stall_after
                 if stall is not None and len(content) > stall:
+                    hub.stall_after = None
                     self.wfile.write(content[:stall])
                     self.wfile.flush()
                     time.sleep(hub.stall)

@@ -221,7 +221,7 @@ def test_a_server_that_fails_for_a_while_is_asked_again(hub: Hub, tmp_path: Path
     hub.answers = [(500, {}), (503, {})]
     code, _, output = fetch_from(hub, tmp_path)
     assert code == 0, output
-    assert "the server answered 500" in output and "the server answered 503" in output
+    assert hub.answers == []
 
 
 def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path) -> None:
