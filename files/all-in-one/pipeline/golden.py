@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from pipeline.cpu import detect
 from pipeline.embedder import Embedder
-from pipeline.errors import ModelError
+from pipeline.errors import NotAsProvenError
 from pipeline.reranker import Reranker
 
 MINIMUM_COSINE = 0.995
@@ -26,36 +26,39 @@ def unpack(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def proven_here(manifest: dict[str, Any]) -> bool:
     """True when this CPU's class and this onnxruntime are those the release was proven with."""
-    return bool(manifest["cpu"]["class"] == detect().name and manifest["versions"]["onnxruntime"] == ort.__version__)
+    cpu, versions = manifest.get("cpu", {}), manifest.get("versions", {})
+    return bool(cpu.get("class") == detect().name and versions.get("onnxruntime") == ort.__version__)
 
 
 def check(model: Embedder | Reranker) -> float:
-    """Worst agreement with the golden results: a cosine, or 1 - score drift. ModelError below the limit.
+    """Worst agreement with the golden results: a cosine, or 1 - score drift. NotAsProvenError below the limit.
 
-    A bare folder has nothing to compare with and gives 1.0.
+    A bare folder has nothing to compare with and gives 1.0; a release without golden results is refused.
     """
-    entries = model.folder.manifest.get("golden", []) if model.folder else []
-    if isinstance(model, Embedder):
-        worst = min((_cosine(model, entry) for entry in entries), default=1.0)
-        limit = MINIMUM_COSINE
-    else:
-        worst = min((1.0 - _drift(model, entry) for entry in entries), default=1.0)
-        limit = 1.0 - MAXIMUM_DRIFT
-    if worst < limit:
-        raise ModelError(
+    manifest = model.folder.manifest if model.folder else {}
+    entries = manifest.get("golden", [])
+    if manifest and not entries:
+        raise NotAsProvenError(
+            f"{model.release_id} was proven on another kind of machine and has no golden results to compare with."
+        )
+    limit = MINIMUM_COSINE if isinstance(model, Embedder) else 1.0 - MAXIMUM_DRIFT
+    try:
+        worst = min((_agreement(model, entry) for entry in entries), default=1.0)
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotAsProvenError(f"{model.release_id}: its golden results cannot be read ({error}).") from error
+    if not worst >= limit:
+        raise NotAsProvenError(
             f"{model.release_id}: this machine's results agree only to {worst:.4f} with those of the machine that "
-            f"proved the model (at least {limit} is needed). Build the model again on this machine."
+            f"proved it (at least {limit} is needed)."
         )
     return worst
 
 
-def _cosine(model: Embedder, entry: dict[str, Any]) -> float:
+def _agreement(model: Embedder | Reranker, entry: dict[str, Any]) -> float:
+    if isinstance(model, Reranker):
+        score = model.score(entry["query"], [entry["text"]])[0]
+        assert score is not None
+        return 1.0 - abs(score - float(entry["score"]))
     vector = model.encode_array([entry["text"]], input_type=entry["input_type"])[0]
     golden = unpack(entry["vector16"])
     return float(vector @ golden / (np.linalg.norm(vector) * np.linalg.norm(golden)))
-
-
-def _drift(model: Reranker, entry: dict[str, Any]) -> float:
-    score = model.score(entry["query"], [entry["text"]])[0]
-    assert score is not None
-    return abs(score - float(entry["score"]))

@@ -1,14 +1,16 @@
 """What a model folder says about itself: a release's manifest.json, or what can be read off a bare ONNX folder."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, NotAsProvenError
 
 SCHEMA = 1
+NEEDED = {"id": str, "kind": str, "profile": dict, "file": str, "output": str, "max_length": int}
 BARE_FILES = ("model.int8.onnx", "model_quantized.onnx", "model.onnx")
 DEFAULT_MAX_LENGTH = 512
 # E5 models were trained with these prefixes; no file of theirs says so.
@@ -56,6 +58,36 @@ def read_folder(path: str | Path, kind: str, model_name: str = "") -> ModelFolde
     return _from_bare_folder(folder, chosen or _bare_file(folder), kind, model_name)
 
 
+def check_files(model: ModelFolder) -> None:
+    """Read every file of a release. NotAsProvenError for the first that is not what the manifest states.
+
+    A bare folder states nothing to compare with.
+    """
+    if not model.manifest:
+        return
+    stated = model.manifest.get("files")
+    stated = stated if isinstance(stated, dict) else {}
+    for file in (model.file, model.tokenizer_file):
+        if file.relative_to(model.folder).as_posix() not in stated:
+            raise NotAsProvenError(f"{model.folder}/manifest.json states no sha256 of {file.name}.")
+    for name in stated:
+        if not (model.folder / name).is_file():
+            raise NotAsProvenError(f"{model.folder / name} is missing, its release's manifest.json states it.")
+    # Small files first: damage among them is found before a large one is read.
+    for name in sorted(stated, key=lambda name: (model.folder / name).stat().st_size):
+        _check_file(model.folder / name, str(stated[name]))
+
+
+def _check_file(path: Path, stated: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != stated:
+        raise NotAsProvenError(
+            f"{path} was damaged after its release: it has {path.stat().st_size} bytes with sha256 {found[:12]}…, "
+            f"its manifest.json states sha256 {stated[:12]}…."
+        )
+
+
 def _from_manifest(folder: Path, kind: str) -> ModelFolder:
     manifest = _read_json(folder / "manifest.json")
     if manifest.get("schema") != SCHEMA:
@@ -63,8 +95,10 @@ def _from_manifest(folder: Path, kind: str) -> ModelFolder:
             f"{folder}/manifest.json: schema {manifest.get('schema')!r} is not {SCHEMA}. "
             "Build the model again with this version."
         )
+    if wrong := [name for name, sort in NEEDED.items() if not isinstance(manifest.get(name), sort)]:
+        raise ModelError(f"{folder}/manifest.json: states no usable {', '.join(wrong)}. Build the model again.")
     if manifest["kind"] != kind:
-        raise ModelError(f"{folder}: holds a {manifest['kind']} model where an {kind} model is expected.")
+        raise ModelError(f"{folder}: is of kind {manifest['kind']}, expected {kind}.")
     profile = manifest["profile"]
     file = folder / manifest["file"]
     if not file.is_file():

@@ -1,13 +1,17 @@
 """Small real models with weight products, which can be quantised: a byte tokenizer and a few random matrices."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from pipeline.cpu import detect
 
 DIMENSION = 32
 ALL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -24,7 +28,10 @@ def write_model(
     labels: int = 1,
     manifest: dict[str, Any] | None = None,
 ) -> Path:
-    """Write graph, tokenizer and config. `pooled` False gives a vector per token, as plain transformers exports do."""
+    """Write graph, tokenizer and config. `pooled` False gives a vector per token, as plain transformers exports do.
+
+    With a `manifest` it is a release: the manifest states what is needed to serve it and each file's sha256.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -33,8 +40,17 @@ def write_model(
     )
     onnx.save(_model(tokenizer.get_vocab_size(), kind, inputs, pooled, labels), str(folder / file))
     if manifest is not None:
-        base = {"schema": 1, "id": "tiny-1", "kind": kind, "file": file, "max_length": 64, "profile": {}}
+        base: dict[str, Any] = {
+            "schema": 1,
+            "id": "tiny-1",
+            "kind": kind,
+            "file": file,
+            "max_length": 64,
+            "profile": {},
+        }
         base["output"] = "logits" if kind == "reranker" else "sentence_embedding" if pooled else "last_hidden_state"
+        base["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+        base["cpu"], base["versions"] = {"class": detect().name}, {"onnxruntime": onnxruntime.__version__}
         (folder / "manifest.json").write_text(json.dumps({**base, **manifest}))
     return folder
 

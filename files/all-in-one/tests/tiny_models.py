@@ -52,12 +52,12 @@ def write_embedding_release(
     return _write(folder / identity, manifest, tokenizer, _embedding_graph(table))
 
 
-def write_reranker_release(folder: Path) -> Path:
+def write_reranker_release(folder: Path, *, release: str = "tiny-reranker-1") -> Path:
     """A reranker whose logit is the inner product of the query's and the document's mean token vector, scaled."""
     tokenizer = _tokenizer()
-    manifest = _manifest("tiny-reranker-1", "reranker", "logits") | {"profile": {"name": "tiny-reranker"}}
+    manifest = _manifest(release, "reranker", "logits") | {"profile": {"name": "tiny-reranker"}}
     table = _table(tokenizer.get_vocab_size(), DIMENSION, seed=7)
-    return _write(folder / "tiny-reranker-1", manifest, tokenizer, _reranker_graph(table))
+    return _write(folder / release, manifest, tokenizer, _reranker_graph(table))
 
 
 def _manifest(identity: str, kind: str, output: str) -> dict[str, Any]:
@@ -73,6 +73,8 @@ def _manifest(identity: str, kind: str, output: str) -> dict[str, Any]:
         "max_length": MAX_LENGTH,
         "pad_id": 0,
         "gate": {"passed": True},
+        "speed": {"float_ms": 1.0},
+        "fusion": {"fused": 0, "why": "no attention"},
         "golden": [],
     }
 
