@@ -1,9 +1,10 @@
 """The loaded models, and how requests get at them: through a bounded number of places, in threads."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,9 @@ from psycopg_pool import PoolTimeout
 
 from app.errors import ApiError
 from app.log import log
-from pipeline import golden
 from pipeline.embedder import Embedder
 from pipeline.errors import ModelError
+from pipeline.loading import Loader
 from pipeline.reranker import Reranker
 from store import generations, wanted
 from store.connection import Pool
@@ -24,16 +25,26 @@ from store.generations import Generation
 from text.analyser import Analyser
 
 RETRY_SECONDS = 1.0
+MEND_SECONDS = 10.0  # between two looks at whether a release that could not be served has been mended
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything a request computes with. `generation` is the one whose release the embedder is."""
+    """Everything a request computes with. `generation` is the one whose vectors the embedder makes.
+
+    Without a reranker `reranker_degraded` says why; both reasons are None while the wanted releases serve.
+    """
 
     embedder: Embedder
-    reranker: Reranker
+    reranker: Reranker | None
     analyser: Analyser
     generation: Generation
+    embedder_degraded: str | None
+    reranker_degraded: str | None
+
+    @property
+    def degraded(self) -> list[str]:
+        return [why for why in (self.embedder_degraded, self.reranker_degraded) if why]
 
 
 @dataclass
@@ -48,7 +59,10 @@ class Models:
 
     def __post_init__(self) -> None:
         self._free = threading.BoundedSemaphore(self.places)
-        self._thread = threading.Thread(target=self._load_until_done, name="load-models", daemon=True)
+        self._thread = threading.Thread(target=self._load_until_whole, name="load-models", daemon=True)
+        # What may stand in during development takes the place of proven releases, when the environment asks for it.
+        self._embedding = Loader("embedding", Embedder, checked=not os.environ.get("EMBED_FALLBACK"))
+        self._reranking = Loader("reranker", Reranker, checked=not os.environ.get("RERANK_FALLBACK"))
 
     def start(self) -> None:
         self._thread.start()
@@ -78,68 +92,65 @@ class Models:
         finally:
             self._free.release()
 
-    def _load_until_done(self) -> None:
-        started = time.monotonic()
+    def _load_until_whole(self) -> None:
+        """Until the wanted releases serve: a damaged one is looked at again, and taken once it is mended."""
         with ThreadPoolExecutor(2, thread_name_prefix="load") as executor:
             # Neither needs the database.
             analyser = executor.submit(Analyser)
-            reranker = executor.submit(_load_reranker)
             while not self._stop.is_set():
+                reranker = executor.submit(lambda: self._reranking.choose(wanted.reranker_candidates()))
                 try:
-                    generation = self._active()
-                    embedder = _load_embedder(generation)
-                    self.loaded = Loaded(embedder, reranker.result(), analyser.result(), generation)
-                    log("models_loaded", seconds=round(time.monotonic() - started, 2), generation=generation.id)
-                    return
+                    self._load(analyser, reranker)
                 except (psycopg.Error, PoolTimeout):
                     self._missing("The database does not answer.")
-                except (StoreError, ModelError) as error:
+                except (StoreError, ModelError, OSError) as error:
                     self._missing(str(error))
-                    if reranker.done() and reranker.exception():
-                        reranker = executor.submit(_load_reranker)
-                self._stop.wait(RETRY_SECONDS)
+                wait([reranker])
+                if self.loaded and not self.loaded.degraded:
+                    return
+                self._stop.wait(MEND_SECONDS if self.loaded else RETRY_SECONDS)
+
+    def _load(self, analyser: Future[Analyser], reranker: Future[Reranker | None]) -> None:
+        """Set `loaded` to the best there is. Errors of the database and ModelError when there is no embedder."""
+        started = time.monotonic()
+        if self.loaded:
+            generation = self.loaded.generation
+        else:
+            with self.pool.connection() as database:
+                generation = generations.serving(database)
+        before = self.loaded
+        now = self.loaded = Loaded(
+            self._embedding.need(wanted.embedding_candidates(generation)),
+            reranker.result(),
+            analyser.result(),
+            generation,
+            self._embedding.degraded,
+            self._reranking.degraded,
+        )
+        if now == before:
+            return
+        log(
+            "models_loaded",
+            seconds=round(time.monotonic() - started, 2),
+            generation=generation.id,
+            embedding=now.embedder.release_id,
+            reranker=now.reranker.release_id if now.reranker else None,
+        )
+        for why in now.degraded:
+            if before is None or why not in before.degraded:
+                log("degraded", "warning", why=why)
 
     def _missing(self, why: str) -> None:
-        if self.why != why:
+        if self.why != why and self.loaded is None:
             log("not_ready", "warning", why=why)
         self.why = why
 
-    def _active(self) -> Generation:
-        with self.pool.connection() as database:
-            try:
-                generation = generations.active(database)
-            except psycopg.errors.UndefinedTable:
-                generation = None
-        if generation is None:
-            raise StoreError("There is no active generation; run `python -m store migrate` first.")
-        return generation
-
-
-def _load_embedder(generation: Generation) -> Embedder:
-    embedder = Embedder(wanted.embedding_release(generation.release))
-    _prove(embedder)
-    return embedder
-
-
-def _load_reranker() -> Reranker:
-    reranker = Reranker(wanted.reranker_folder())
-    _prove(reranker)
-    return reranker
-
-
-def _prove(model: Embedder | Reranker) -> None:
-    """On another CPU or onnxruntime than the release was proven with, it must pass its golden results first."""
-    if model.folder and model.folder.manifest and not golden.proven_here(model.folder.manifest):
-        worst = golden.check(model)
-        log("golden_results_passed", release=model.release_id, worst=round(worst, 5))
-
 
 def describe(model: Embedder | Reranker) -> dict[str, Any]:
-    """{name, release, recipe, gate} for /health."""
+    """{name, release} and what its manifest says of how it was made and proven: {recipe, gate, speed, fusion}."""
     manifest = model.folder.manifest if model.folder else {}
     return {
         "name": manifest.get("profile", {}).get("name"),
         "release": model.release_id or None,
-        "recipe": manifest.get("recipe"),
-        "gate": manifest.get("gate"),
+        **{key: manifest.get(key) for key in ("recipe", "gate", "speed", "fusion")},
     }

@@ -47,7 +47,7 @@ class Readiness:
             if active is None or active.id != loaded.generation.id:
                 return "Another index generation is active than the loaded one; restart the app."
             vector = loaded.embedder.encode_array([QUESTION], input_type="query")[0]
-            score = loaded.reranker.score(QUESTION, [ANSWER])[0]
+            score = loaded.reranker.score(QUESTION, [ANSWER])[0] if loaded.reranker else 0.0
         except (psycopg.Error, PoolTimeout):
             return "The database does not answer."
         except (StoreError, ModelError) as error:

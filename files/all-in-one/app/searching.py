@@ -109,8 +109,8 @@ class Search:
     ) -> tuple[list[int], dict[int, float], dict[str, Any]]:
         """(order, {chunk: reranker's score}, what /search says about it)."""
         judged = found.order[: self._rerank_top_k]
-        refusal = _reason_not_to(request, judged)
-        if refusal:
+        refusal = _reason_not_to(loaded, request, judged)
+        if refusal or loaded.reranker is None:
             return found.order, {}, {"ran": False, "why": refusal, "candidates": 0}
         deadline = time.monotonic() + self._rerank_deadline
         texts = [_judged_text(found.passages[chunk]) for chunk in judged]
@@ -151,9 +151,11 @@ def _terms(database: Database, generation: Generation, lexemes: list[str], codes
     ]
 
 
-def _reason_not_to(request: Request, judged: list[int]) -> str | None:
+def _reason_not_to(loaded: Loaded, request: Request, judged: list[int]) -> str | None:
     if not request.rerank:
         return "not asked for"
+    if loaded.reranker is None:
+        return f"reranking is off. {loaded.reranker_degraded}"
     if len(judged) < 2:
         return f"{len(judged)} candidates leave nothing to order"
     return None

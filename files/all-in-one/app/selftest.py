@@ -1,7 +1,8 @@
 """`python -m app.selftest`: one real embedding, rerank and search through HTTP. Prints one JSON line.
 
 With --url it asks a running app; with --candidate it starts the app of this image on a free loopback port first.
-SELFTEST_SECONDS (60) is how long it waits for the app to be ready.
+SELFTEST_SECONDS (60) is how long it waits for the app to be ready, and for a running one not to be degraded: what was
+mended is noticed within seconds. A candidate must not even begin degraded.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,9 +44,9 @@ def main() -> int:
         configured = settings.from_environment()
         if arguments.candidate:
             with _candidate(configured) as url:
-                report = check(url, configured.keys)
+                report = check(url, configured.keys, mends=False)
         else:
-            report = check(arguments.url.rstrip("/"), configured.keys)
+            report = check(arguments.url.rstrip("/"), configured.keys, mends=True)
     except (SelftestError, settings.SettingsError, StoreError) as error:
         print(f"selftest: {error}", file=sys.stderr)
         return 1
@@ -53,13 +54,18 @@ def main() -> int:
     return 0
 
 
-def check(url: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Wait until ready, then embed, rerank and search. SelftestError for the first thing that is not right."""
+def check(url: str, keys: tuple[str, ...], *, mends: bool) -> dict[str, Any]:
+    """Wait until ready, then embed, rerank and search. SelftestError for the first thing that is not right.
+
+    `mends` allows an app that is degraded the time to stop being so.
+    """
     headers = {"content-type": "application/json"}
     if keys:
         headers["authorization"] = f"Bearer {keys[0]}"
     started = time.monotonic()
-    _wait_until_ready(url)
+    seconds = float(os.environ.get("SELFTEST_SECONDS") or 60)
+    _wait(lambda: _ask(url, "/readyz", {}, None), f"not ready after {seconds:.0f} s: ", seconds)
+    _wait(lambda: _check_health(url, headers), "", seconds if mends else 0)
     report: dict[str, Any] = {"ok": True, "ready_seconds": round(time.monotonic() - started, 2)}
     for step in (_embed, _rerank, _search):
         began = time.monotonic()
@@ -83,17 +89,23 @@ def _candidate(configured: settings.Settings) -> Iterator[str]:
             thread.join(timeout=10)
 
 
-def _wait_until_ready(url: str) -> None:
-    seconds = float(os.environ.get("SELFTEST_SECONDS") or 60)
+def _wait(step: Callable[[], object], complaint: str, seconds: float) -> None:
+    """Try the step until it raises no SelftestError, or raise its last one with the complaint in front."""
     give_up = time.monotonic() + seconds
     while True:
         try:
-            _ask(url, "/readyz", {}, None)
+            step()
             return
         except SelftestError as error:
             if time.monotonic() > give_up:
-                raise SelftestError(f"not ready after {seconds:.0f} s: {error}") from None
+                raise SelftestError(f"{complaint}{error}") from None
             time.sleep(0.25)
+
+
+def _check_health(url: str, headers: dict[str, str]) -> None:
+    health = _ask(url, "/health", headers, None)
+    if health["status"] != "ok":
+        raise SelftestError(f"the app is {health['status']}: {' '.join(health.get('degraded', []))}")
 
 
 def _embed(url: str, headers: dict[str, str]) -> dict[str, Any]:

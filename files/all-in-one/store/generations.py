@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from psycopg import sql
+from psycopg.errors import UndefinedTable
 from psycopg.types.json import Jsonb
 
 from store.connection import Database
@@ -56,6 +57,17 @@ def active(database: Database) -> Generation | None:
         "SELECT generations.* FROM active_generation JOIN generations ON generations.id = generation_id"
     ).fetchone()
     return _generation(row) if row else None
+
+
+def serving(database: Database) -> Generation:
+    """As `active`. StoreError before the first migration has run to its end."""
+    try:
+        generation = active(database)
+    except UndefinedTable:
+        generation = None
+    if generation is None:
+        raise StoreError("There is no active generation; run `python -m store migrate` first.")
+    return generation
 
 
 def get(database: Database, generation_id: int) -> Generation:

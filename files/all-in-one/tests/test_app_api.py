@@ -70,7 +70,12 @@ def test_health_tells_what_serves(box: Box) -> None:
     assert (health["status"], health["degraded"], health["deployment"]) == ("ok", [], "d1")
     assert health["models"]["embedding"]["name"] == "tiny-embedding"
     assert health["models"]["embedding"]["release"] == health["generation"]["release"] == "tiny-embedding-1"
-    assert health["models"]["reranker"]["gate"] == {"passed": True}
+    reranker = health["models"]["reranker"]
+    assert (reranker["name"], reranker["release"]) == ("tiny-reranker", "tiny-reranker-1")
+    assert reranker["recipe"]["name"] == "float" and reranker["recipe"]["reason"] == "a test's model"
+    assert reranker["gate"] == {"passed": True}
+    assert reranker["speed"] == {"float_ms": 1.0} and reranker["fusion"] == {"fused": 0, "why": "no attention"}
+    assert reranker["proven_here"] is True
     assert health["documents"] == health["chunks"] >= 3
     assert health["queue"]["parked"] == 0
     assert health["threads"] >= 1

@@ -32,7 +32,9 @@ def test_a_candidate_with_a_missing_model_fails_in_one_sentence(container: dict[
     broken = container | {"RERANK_RELEASE": "gone", "SELFTEST_SECONDS": "3"}
     done = run("app.selftest", "--candidate", environment=broken)
     assert done.returncode == 1
-    assert "The reranker release gone is not in" in done.stderr.splitlines()[-1]
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("selftest: the app is degraded: The wanted reranker cannot serve: ")
+    assert "releases/gone: there is no such model" in said
     assert done.stdout == ""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from store import documents, generations
-from store.connection import Database
+from store.connection import Database, connect
 from store.documents import Document
 from store.errors import StoreError
 from store.generations import Generation, Index
@@ -25,6 +25,18 @@ def test_a_database_of_a_newer_version_is_refused(database: Database, database_u
     database.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="revision 9999, which this version does not know"):
         migrate(database_url)
+
+
+def test_before_the_migration_nothing_serves(empty_database: str) -> None:
+    with connect(empty_database) as connection, pytest.raises(StoreError, match="run `python -m store migrate` first"):
+        generations.serving(connection)
+
+
+def test_before_the_first_generation_nothing_serves(database: Database, releases: Path) -> None:
+    with pytest.raises(StoreError, match="run `python -m store migrate` first"):
+        generations.serving(database)
+    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    assert generations.serving(database).release == "tiny-embedding-1"
 
 
 def test_the_first_generation_comes_from_the_release(database: Database, releases: Path) -> None:

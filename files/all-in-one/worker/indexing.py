@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from pipeline.embedder import Embedder
-from store import wanted
 from store.generations import Generation
 from store.jobs import Item
 from store.results import IndexedChunk
@@ -20,16 +19,16 @@ class Interrupted(Exception):
 class Indexer:
     """Chunks, vectors and lexemes by the model of one generation."""
 
-    def __init__(self, generation: Generation, analyser: Analyser, *, threads: int) -> None:
-        """ModelError or StoreError if the generation's release cannot be loaded."""
+    def __init__(self, generation: Generation, embedder: Embedder, analyser: Analyser) -> None:
+        """`embedder` must make vectors of the generation's embedding space."""
         self.generation = generation
-        self._embedder = Embedder(wanted.embedding_release(generation.release), threads=threads)
-        self._chunker = Chunker(self._embedder)
+        self._embedder = embedder
+        self._chunker = Chunker(embedder)
         self._analyser = analyser
 
-    def serves(self, generation: Generation) -> bool:
-        """True while its model is the one the generation is computed with."""
-        return (self.generation.id, self.generation.release) == (generation.id, generation.release)
+    def serves(self, generation: Generation, embedder: Embedder) -> bool:
+        """True while it computes for this generation, with this model."""
+        return self.generation.id == generation.id and self._embedder is embedder
 
     def prove_alive(self) -> None:
         """One real inference."""

@@ -9,8 +9,10 @@ import time
 import psycopg
 
 from app.log import log, log_exception
+from pipeline.embedder import Embedder
 from pipeline.errors import ModelError
-from store import generations, jobs, results
+from pipeline.loading import Loader
+from store import generations, jobs, results, wanted
 from store.connection import Database, connect
 from store.errors import StoreError
 from store.generations import Generation
@@ -35,6 +37,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.stop = threading.Event()
         self._analyser = Analyser()
+        self._embedding = Loader("embedding", lambda folder: Embedder(folder, threads=settings.threads))
         self._indexer: Indexer | None = None
         self._proven_at = 0.0
 
@@ -61,13 +64,7 @@ class Worker:
 
     def _prepare(self, database: Database) -> None:
         """Load the active generation's model before the first document, and prove that it works."""
-        try:
-            generation = generations.active(database)
-        except psycopg.errors.UndefinedTable:
-            generation = None
-        if generation is None:
-            raise StoreError("There is no active generation; run `python -m store migrate` first.")
-        self._prove(self._indexer_for(generation))
+        self._prove(self._indexer_for(generations.serving(database)))
 
     def _turn(self, database: Database) -> None:
         """One item, or a short sleep."""
@@ -122,11 +119,13 @@ class Worker:
         return len(chunks)
 
     def _indexer_for(self, generation: Generation) -> Indexer:
+        embedder = self._embedding.need(wanted.embedding_candidates(generation))
         current = self._indexer
-        if current is None or not current.serves(generation):
-            current = Indexer(generation, self._analyser, threads=self._settings.threads)
-            log("model_loaded", generation=generation.id, release=generation.release)
-            self._indexer = current
+        if current is None or not current.serves(generation, embedder):
+            current = self._indexer = Indexer(generation, embedder, self._analyser)
+            log("model_loaded", generation=generation.id, release=embedder.release_id)
+            if self._embedding.degraded:
+                log("degraded", "warning", why=self._embedding.degraded)
         return current
 
     def _prove(self, indexer: Indexer) -> None:

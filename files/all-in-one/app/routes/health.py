@@ -10,6 +10,9 @@ from app.errors import ApiError
 from app.guard import has_key
 from app.models import describe
 from app.services import Needs, Services
+from pipeline import golden
+from pipeline.embedder import Embedder
+from pipeline.reranker import Reranker
 from store import generations, jobs
 
 router = APIRouter()
@@ -46,9 +49,7 @@ def health(request: Request, services: Needs) -> dict[str, Any]:
 
 def _degraded(services: Services) -> list[str]:
     loaded = services.models.loaded
-    reasons = [services.cache.degraded]
-    if loaded:
-        reasons += [loaded.embedder.degraded, loaded.reranker.degraded]
+    reasons = [services.cache.degraded, *(loaded.degraded if loaded else [])]
     return [reason for reason in reasons if reason]
 
 
@@ -57,9 +58,17 @@ def _models(services: Services) -> dict[str, Any]:
     if loaded is None:
         return {"models": None, "threads": None}
     return {
-        "models": {"embedding": describe(loaded.embedder), "reranker": describe(loaded.reranker)},
+        "models": {
+            "embedding": _model(loaded.embedder),
+            "reranker": _model(loaded.reranker) if loaded.reranker else None,
+        },
         "threads": loaded.embedder.engine.threads if loaded.embedder.folder else None,
     }
+
+
+def _model(model: Embedder | Reranker) -> dict[str, Any]:
+    manifest = model.folder.manifest if model.folder else {}
+    return {**describe(model), "proven_here": golden.proven_here(manifest)}
 
 
 def _database(services: Services) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.errors import ApiError
 from app.models import describe
 from app.services import Needs
 from app.text_input import check_count, check_model, check_text
@@ -29,7 +30,7 @@ class RerankRequest(BaseModel):
 
 @router.post("/v1/rerank")
 def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
-    """The documents ordered by how well they answer the query, best first."""
+    """The documents ordered by how well they answer the query, best first. 503 while no reranker can be served."""
     settings = services.settings
     check_text(request.query, "query", most=settings.max_text)
     check_count(request.documents, "documents", most=settings.max_candidates)
@@ -38,6 +39,8 @@ def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
         check_text(text, f"documents.{index}", most=settings.max_text, empty_allowed=True)
     with services.models.place() as loaded:
         reranker = loaded.reranker
+        if reranker is None:
+            raise ApiError(503, f"Reranking is off. {loaded.reranker_degraded}", code="reranker_unavailable")
         name = describe(reranker)["name"]
         check_model(request.model, name, reranker.release_id)
         ranked = reranker.rerank(request.query, texts)

@@ -32,6 +32,6 @@ def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
         answer = services.search.run(loaded, Request(query, request.top_k, request.rerank, request.fusion))
         models = {
             "embedding": describe(loaded.embedder)["release"],
-            "reranker": describe(loaded.reranker)["release"],
+            "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
         }
     return {**answer, "models": models}
