@@ -1,20 +1,22 @@
-"""What the box is, in a few lines for the operator: address, models with their proof, key."""
+"""What the box is, in a few lines for the operator: address, models with their proof, what is degraded, key."""
 
 from __future__ import annotations
 
 import json
+import os
+import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from deployment.releases import current, verified
 
-LABELS = {
-    "mean_cosine": "cosine",
-    "top10_overlap": "top-10 overlap",
-    "spearman": "rank correlation",
-    "top1_agreement": "top-1 agreement",
-}
+TIMEOUT = 10  # seconds
+MODELS = (("emb", "Embedding:"), ("rerank", "Reranker:"))
+WIDTH = 12
+# The app itself, never a proxy that the environment may name.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 def lines(root: Path, state: Path, models: Path, address: str) -> list[str]:
@@ -24,25 +26,85 @@ def lines(root: Path, state: Path, models: Path, address: str) -> list[str]:
     where = f"http://{'VM' if host == '0.0.0.0' else host}:{port}"
     if host == "127.0.0.1":
         where += f"  (from your desk: ssh -L {port}:127.0.0.1:{port} VM)"
+    key_file = state / "secrets" / "api_key"
     recap = [f"The box answers: {where}"]
-    recap += [line for link in ("emb", "rerank") for line in _model(models / link)]
-    recap.append(f"API key:    {state / 'secrets' / 'api_key'} (on the VM, as root)")
-    recap.append(f"Deployment: {digest}" + (", verified" if digest == verified(state) else ", NOT verified"))
+    recap += _condition("127.0.0.1" if host == "0.0.0.0" else host, port, key_file)
+    recap += [line for link, label in MODELS for line in _model(models / link, label)]
+    recap.append(f"{'API key:':{WIDTH}}{key_file} (on the VM, as root)")
+    recap.append(f"{'Deployment:':{WIDTH}}{digest}" + (", verified" if digest == verified(state) else ", NOT verified"))
     return recap
 
 
-def _model(folder: Path) -> Iterator[str]:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    kind = "Embedding:" if manifest["kind"] == "embedding" else "Reranker: "
-    yield f"{kind}  {manifest['profile']['name']} ({manifest['profile']['licence']}), {_size(manifest)}"
-    figures = [f"{label} {manifest['gate'][key]:.3f}" for key, label in LABELS.items() if key in manifest["gate"]]
-    yield f"            proven on this VM against its float original: {', '.join(figures)}"
-    yield f"            {manifest['recipe']['name']}: {manifest['recipe']['reason']}"
+def _model(link: Path, label: str) -> list[str]:
+    try:
+        title, *notes = _proof(json.loads((link / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{label:{WIDTH}}{link}/manifest.json cannot be read ({error!r}): run playbooks/models.yml"]
+    previous = link.with_name(f"{link.name}.previous")
+    if previous.is_symlink():
+        notes.append(f"previous release, for playbooks/rollback.yml: {Path(os.readlink(previous)).name}")
+    return [f"{label:{WIDTH}}{title}", *(" " * WIDTH + note for note in notes)]
+
+
+def _proof(manifest: dict[str, Any]) -> Iterator[str]:
+    profile, recipe = manifest["profile"], manifest["recipe"]
+    yield f"{profile['name']} ({profile['licence']}), {_size(manifest)}"
+    yield from _figures(manifest)
+    yield f"{recipe['name']}: {recipe['reason']}"
+
+
+def _figures(manifest: dict[str, Any]) -> Iterator[str]:
+    """A line a group: how near to the float original each result is, how near the order, how much faster."""
+    gate, speed = manifest.get("gate") or {}, manifest.get("speed") or {}
+    if "mean_cosine" in gate:
+        yield f"cosine to its float original: mean {gate['mean_cosine']:.4f}, minimum {gate['cosine']:.4f}"
+    if "mean_drift" in gate:
+        yield f"drift from its float original's score: mean {gate['mean_drift']:.4f}, maximum {gate['drift']:.4f}"
+    if order := _order(gate):
+        yield order
+    if "int8_ms" in speed:
+        yield (
+            f"time a text: {speed['int8_ms']:.1f} ms, float {speed['float_ms']:.1f} ms "
+            f"({speed['int8_ms'] / speed['float_ms']:.2f} times)"
+        )
+
+
+def _order(gate: dict[str, Any]) -> str:
+    parts = []
+    if "top10_overlap" in gate:
+        parts.append(f"top-10 overlap {gate['top10_overlap']:.3f}")
+        if "top10_overlap_low" in gate:
+            parts[0] += f" (95 %: {gate['top10_overlap_low']:.3f} to {gate['top10_overlap_high']:.3f})"
+    if "top1_agreement" in gate:
+        parts.append(f"same first result {gate['top1_agreement']:.3f}")
+    if "spearman" in gate:
+        parts.append(f"rank correlation {gate['spearman']:.3f}")
+    if parts and "queries" in gate:
+        parts.append(f"over {gate['queries']:.0f} held-out queries")
+    return ", ".join(parts)
 
 
 def _size(manifest: dict[str, Any]) -> str:
-    sizes, speed = manifest["sizes"], manifest.get("speed") or {}
+    sizes = manifest["sizes"]
+    float_mb = f"{sizes['float_bytes'] / 1e6:.0f} MB"
     if manifest["file"] == "model.onnx" or not sizes.get("int8_bytes"):
-        return f"{sizes['float_bytes'] / 1e6:.0f} MB, float"
-    text = f"{sizes['int8_bytes'] / 1e6:.0f} MB INT8 (float {sizes['float_bytes'] / 1e6:.0f} MB)"
-    return text + (f", {1 / speed['time_ratio']:.1f} times as fast" if speed.get("time_ratio") else "")
+        return f"{float_mb}, float"
+    return f"{sizes['int8_bytes'] / 1e6:.0f} MB INT8 (float {float_mb})"
+
+
+def _condition(host: str, port: str, key_file: Path) -> list[str]:
+    """What the running app says about itself: nothing while all is well."""
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    try:
+        keys = key_file.read_text(encoding="utf-8").split() if key_file.is_file() else []
+        headers = {"authorization": f"Bearer {keys[0]}"} if keys else {}
+        with _open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+            health = json.load(answer)
+    except (OSError, HTTPException, ValueError) as error:
+        return [f"NO ANSWER from {url}: {error}"]
+    if health["status"] == "ok":
+        return []
+    return [
+        f"{health['status'].upper()}: {reason}"
+        for reason in health.get("degraded") or ["/health says no more without the key"]
+    ]
