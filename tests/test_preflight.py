@@ -37,11 +37,17 @@ GOOD: dict[str, Any] = {
         "closed": {"kind": "reranker", "licence": "CC-BY-NC-4.0", "source": {"type": "hub", "revision": "cd34"}},
         "drifting": {"kind": "reranker", "licence": "MIT", "source": {"type": "hub", "revision": None}},
     },
+    "models_profiles_problems": [],
     "models_accepted_licenses": ["MIT", "Apache-2.0"],
+    "models_build_memory_mb": 6000,
+    "inventory": "inventory/mine",
     "stack_listen": "127.0.0.1",
     "stack_port": 8080,
     "stack_image_source": "debian",
 }
+
+
+BIG = {name: {**profile, "size_mb": 2270} for name, profile in GOOD["models_profiles"].items()}
 
 
 def given(**changes: Any) -> dict[str, Any]:
@@ -109,16 +115,30 @@ def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
             "models_embedding",
             "'smal'",
             "expected one of floating, small",
-            "models_extra_profiles",
+            "Choose one of them (small perhaps).",
         ),
-        ({"models_embedding": "ranker"}, "models_embedding", "'ranker'", "floating, small", "Choose one of them"),
-        ({"models_reranker": ["ranker"]}, "models_reranker", "['ranker']", "closed, drifting, ranker", "Choose one"),
+        (
+            {"models_build_memory_mb": 2000, "models_profiles": BIG},
+            "models_build_memory_mb",
+            "is 2000",
+            "expected at least 12150 for a model of 2270 MB",
+            "choose a smaller model",
+        ),
+        (
+            {"models_build_memory_mb": 20000, "models_profiles": BIG},
+            "Memory",
+            "8000 MB",
+            "expected at least 12150",
+            "Use a larger VM",
+        ),
+        ({"models_embedding": "ranker"}, "models_embedding", "'ranker'", "of the kind reranker", "floating, small"),
+        ({"models_reranker": ["ranker"]}, "models_reranker", "['ranker']", "closed, drifting, ranker", "Choose one of them"),
         (
             {"models_embedding": "floating"},
             "models_embedding is floating",
             "revision is not pinned",
             "expected a commit hash",
-            "Pin it",
+            "ansible-playbook -i inventory/mine playbooks/pin.yml",
         ),
         (
             {"models_reranker": "closed"},

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ Input = dict[str, Any]
 
 TESTED = {("Debian", "13")}
 SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
+# Peak of the export: its libraries, and the weights about five times (2.9 GB were measured with 470 MB).
+BUILD_BASE_MB, BUILD_FACTOR = 800, 5
 ARCHITECTURES = {"x86_64", "aarch64"}
 # What the tests run with; another value is an alternative.
 TESTED_CHOICES = {"docker_source": "debian", "model_builder_torch_source": "debian", "stack_image_source": "debian"}
@@ -121,12 +124,19 @@ def _models(given: Input) -> Iterator[str]:
         profiles = {name: p for name, p in given["models_profiles"].items() if p.get("kind") == kind}
         name = given[variable]
         if isinstance(name, str) and name in profiles:
-            yield from _model(variable, name, profiles, given["models_accepted_licenses"])
-        else:
-            yield (
-                f"{variable} is {name!r}; expected one of {', '.join(sorted(profiles))}."
-                " Choose one of them, or give its profile in models_extra_profiles."
+            yield from _model(variable, name, profiles, given)
+            continue
+        near = difflib.get_close_matches(str(name), profiles, n=1)
+        other = given["models_profiles"].get(name, {}).get("kind") if isinstance(name, str) else None
+        yield (
+            f"{variable} is {name!r}{f', which is of the kind {other}' if other else ''}; expected one of"
+            f" {', '.join(sorted(profiles))}. "
+            + (
+                f"Choose one of them ({near[0]} perhaps)."
+                if near
+                else "Choose one of them, or add a profile to models_extra_profiles."
             )
+        )
 
 
 def _pinned(profile: dict[str, Any]) -> bool:
@@ -134,12 +144,13 @@ def _pinned(profile: dict[str, Any]) -> bool:
     return source.get("type") != "hub" or bool(source.get("revision"))
 
 
-def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], accepted: list[str]) -> Iterator[str]:
+def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], given: Input) -> Iterator[str]:
     if not _pinned(profiles[name]):
         yield (
             f"{variable} is {name}, whose revision is not pinned; expected a commit hash."
-            " Pin it with a profile in models_extra_profiles."
+            f" Run `ansible-playbook -i {given['inventory']} playbooks/pin.yml`, which asks the hub and writes it down."
         )
+    accepted = given["models_accepted_licenses"]
     licence = profiles[name].get("licence", "unknown")
     if licence not in accepted:
         others = [n for n, p in sorted(profiles.items()) if p.get("licence") in accepted and _pinned(p)]
@@ -148,6 +159,26 @@ def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], accept
             f" {', '.join(accepted) or 'none'}); expected it to be accepted by name."
             " Read the licence (CC-BY-NC forbids commercial use) and add it there"
             + (f", or choose {' or '.join(others)}." if others else ".")
+        )
+
+
+def _build(given: Input) -> Iterator[str]:
+    """What building the larger of the two models takes beside what runs: measured with the demo's of 470 MB."""
+    chosen = [given["models_profiles"].get(str(given[name]), {}) for name in ("models_embedding", "models_reranker")]
+    size = max(_whole(profile.get("size_mb")) or 0 for profile in chosen)
+    limit = _whole(given["models_build_memory_mb"])
+    if not size or limit is None:
+        return
+    needed = BUILD_BASE_MB + BUILD_FACTOR * size
+    if limit < needed:
+        yield (
+            f"models_build_memory_mb is {limit}; expected at least {needed} for a model of {size} MB."
+            " Raise it (and use a VM that has as much), or choose a smaller model."
+        )
+    elif given["facts"]["memtotal_mb"] < needed:
+        yield (
+            f"Memory: {given['facts']['memtotal_mb']} MB; expected at least {needed} to build a model of {size} MB."
+            " Use a larger VM, or choose a smaller model."
         )
 
 
@@ -170,7 +201,8 @@ def preflight_problems(given: Input) -> list[str]:
         f"Variable: {error}. Correct it in the inventory; docs/roles/ has each variable's type and choices."
         for error in given["spec_errors"]
     ]
-    for check in (_machine, _disk, _listen, _ports, _models, _files):
+    problems += given["models_profiles_problems"]
+    for check in (_machine, _disk, _listen, _ports, _models, _build, _files):
         problems += check(given)
     return problems
 
@@ -183,6 +215,11 @@ def preflight_untested(given: Input) -> list[str]:
         notes.append(f"Untested: {facts['distribution']} {facts['distribution_version']} (tests run on Debian 13).")
     if facts["architecture"] != "x86_64":
         notes.append(f"Untested: architecture {facts['architecture']} (tests run on x86_64).")
+    for name in (str(given["models_embedding"]), str(given["models_reranker"])):
+        if code := given["models_profiles"].get(name, {}).get("remote_code"):
+            notes.append(
+                f"{name} runs code of the repository {code} on the VM while it is built, as its profile allows."
+            )
     for variable, tested in TESTED_CHOICES.items():
         if given[variable] != tested:
             notes.append(f"Untested: {variable}: {given[variable]} (tests run with {tested}).")

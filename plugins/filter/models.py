@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The profiles that can be chosen, and what the hub says about a model, turned into a pin."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+# What checks a profile on the VM checks it here too; it needs the standard library alone.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "files" / "all-in-one"))
+
+from modelbuild.errors import BuildError
+from modelbuild.hub import choose
+from modelbuild.profile import Profile, profile_problems
+
+Profiles = dict[str, dict[str, Any]]
+
+
+def model_profiles(catalogue: Profiles, extra: Profiles, pins: Profiles) -> Profiles:
+    """All profiles by name: the operator's own go before the catalogue's, and a pin before either's revision."""
+    profiles = {**catalogue, **extra}
+    for name, pin in pins.items():
+        if name in profiles and isinstance(profiles[name].get("source"), dict):
+            source = {**profiles[name]["source"], "revision": pin["revision"]}
+            profiles[name] = {**profiles[name], "source": source, "files": pin.get("files") or {}}
+    return profiles
+
+
+def model_profiles_problems(profiles: dict[str, Any]) -> list[str]:
+    """Everything wrong with the operator's own profiles, a sentence each."""
+    return [
+        f"models_extra_profiles, {name}: {problem} docs/models.md has a whole example."
+        for name, profile in profiles.items()
+        for problem in model_profile_problems(profile, name)
+    ]
+
+
+def model_profile_problems(profile: Any, name: str) -> list[str]:
+    """Everything wrong with one profile, its missing pin aside, which has a sentence of its own."""
+    if not isinstance(profile, dict):
+        return [f"it is {profile!r}, expected the fields of a profile."]
+    source = profile.get("source")
+    if isinstance(source, dict) and source.get("type") == "hub" and source.get("revision", "") is None:
+        profile = {**profile, "source": {**source, "revision": "0" * 40}}
+    return profile_problems({**profile, "name": name})
+
+
+def model_pin(listing: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any]:
+    """{"revision", "files"} out of the hub's answer about a repository: the hashes that it states of what is needed."""
+    published = {entry["rfilename"]: entry for entry in listing["siblings"]}
+    known = {key: value for key, value in profile.items() if key in ("kind", "route", "file", "remote_code")}
+    wanted = Profile(name="", source=profile["source"], max_length=0, licence="", **known)
+    try:
+        names = choose(wanted, sorted(published))
+    except BuildError as error:
+        raise ValueError(str(error)) from error
+    files = {name: published[name]["lfs"]["sha256"] for name in names if published[name].get("lfs")}
+    return {"revision": listing["sha"], "files": files}
+
+
+def model_pins(answers: list[dict[str, Any]], profiles: Profiles) -> Profiles:
+    """Pins by name, of the hub's answers in the results of a loop over names."""
+    return {answer["item"]: model_pin(answer["json"], profiles[answer["item"]]) for answer in answers}
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "model_profiles": model_profiles,
+            "model_profiles_problems": model_profiles_problems,
+            "model_pins": model_pins,
+        }
