@@ -74,7 +74,7 @@ def index(roles: list[Path]) -> str:
     """The Markdown page that lists the roles."""
     lines = [NOTE.format(source="roles/*/meta/argument_specs.yml"), "", "# Roles and their variables", ""]
     lines += [
-        "Set a variable in the inventory's `group_vars/onebox/main.yml`. Preflight checks it before anything is changed."
+        "Set a variable in the inventory's `group_vars/onebox/main.yml`. Preflight checks it before anything changes."
     ]
     lines += ["", "| role | what it does |", "|---|---|"]
     for role in roles:

@@ -132,7 +132,13 @@ def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
             "Use a larger VM",
         ),
         ({"models_embedding": "ranker"}, "models_embedding", "'ranker'", "of the kind reranker", "floating, small"),
-        ({"models_reranker": ["ranker"]}, "models_reranker", "['ranker']", "closed, drifting, ranker", "Choose one of them"),
+        (
+            {"models_reranker": ["ranker"]},
+            "models_reranker",
+            "['ranker']",
+            "closed, drifting, ranker",
+            "Choose one of them",
+        ),
         (
             {"models_embedding": "floating"},
             "models_embedding is floating",
