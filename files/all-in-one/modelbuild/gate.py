@@ -16,7 +16,8 @@ from pipeline.reranker import Reranker
 from pipeline.tokens import TextTokenizer, TokenSequence
 
 TIMED_TEXTS = 12
-TIMED_ROUNDS = 3
+TIMED_ROUNDS = 5
+MOST_RERANKED = 100
 DIGITS = 4
 
 
@@ -52,7 +53,10 @@ def compare_answers(profile: Profile, texts: GateTexts, reference: Answers, cand
     """The gate's figures of a candidate, named as the thresholds without their min_ and max_."""
     compare = _compare_vectors if profile.kind == "embedding" else _compare_logits
     figures = compare(texts, reference, candidate)
-    return {name: round(float(value), DIGITS) for name, value in {**figures, "sanity": candidate.sanity}.items()}
+    return {
+        name: value if isinstance(value, int) else round(float(value), DIGITS)
+        for name, value in {**figures, "sanity": candidate.sanity}.items()
+    }
 
 
 def judge(figures: Mapping[str, float], thresholds: Mapping[str, float]) -> list[str]:
@@ -72,23 +76,23 @@ def judge(figures: Mapping[str, float], thresholds: Mapping[str, float]) -> list
     return wrong
 
 
-def measure_speed(reference: Path, candidate: Path, profile: Profile, texts: GateTexts) -> dict[str, float]:
-    """Milliseconds a text takes on one core with each model: {"float_ms", "int8_ms", "time_ratio"}.
+def measure_speed(folders: Mapping[str, Path], profile: Profile, texts: GateTexts) -> dict[str, float]:
+    """Milliseconds of processor time a text takes on one core, by the names of `folders`.
 
-    The models take turns and each text's fastest round counts, so that a busy machine slows both alike.
+    The models take turns and each text's fastest round counts, so that a busy machine slows all alike; processor time
+    does not count what other processes get in between.
     """
     model = Embedder if profile.kind == "embedding" else Reranker
-    engines = [model(folder, threads=1).engine for folder in (reference, candidate)]
-    sequences = sample_sequences(reference, profile, texts, TIMED_TEXTS)
-    fastest = np.full((2, len(sequences)), np.inf)
+    engines = [model(folder, threads=1).engine for folder in folders.values()]
+    sequences = sample_sequences(next(iter(folders.values())), profile, texts, TIMED_TEXTS)
+    fastest = np.full((len(engines), len(sequences)), np.inf)
     for _ in range(TIMED_ROUNDS):
         for column, sequence in enumerate(sequences):
             for row, engine in enumerate(engines):
-                start = time.perf_counter()
+                start = time.thread_time()
                 engine.run(sequence.ids, sequence.type_ids)
-                fastest[row, column] = min(fastest[row, column], time.perf_counter() - start)
-    float_ms, int8_ms = (fastest.mean(axis=1) * 1000).tolist()
-    return {"float_ms": round(float_ms, 2), "int8_ms": round(int8_ms, 2), "time_ratio": round(int8_ms / float_ms, 3)}
+                fastest[row, column] = min(fastest[row, column], time.thread_time() - start)
+    return {name: round(float(ms), 2) for name, ms in zip(folders, fastest.mean(axis=1) * 1000, strict=True)}
 
 
 def sample_sequences(folder: Path, profile: Profile, texts: GateTexts, count: int) -> list[TokenSequence]:
@@ -107,8 +111,9 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def _reranked_queries(texts: GateTexts) -> list[int]:
-    """One query a passage: a cross-encoder's gate costs a run per query and candidate."""
-    return [i for i, passage in enumerate(texts.passage_of) if i == 0 or texts.passage_of[i - 1] != passage]
+    """At most one query a passage, MOST_RERANKED in all: a cross-encoder's gate costs a run per query and candidate."""
+    first = [i for i, passage in enumerate(texts.passage_of) if i == 0 or texts.passage_of[i - 1] != passage]
+    return [first[position] for position in _spread(len(first), MOST_RERANKED)]
 
 
 def _compare_vectors(texts: GateTexts, reference: Answers, candidate: Answers) -> dict[str, float]:
@@ -119,11 +124,16 @@ def _compare_vectors(texts: GateTexts, reference: Answers, candidate: Answers) -
     )
     scores, other = reference.queries @ reference.passages.T, candidate.queries @ candidate.passages.T
     overlap = metrics.top_overlap(scores, other, 10)
+    low, high = metrics.bootstrap_interval(overlap)
     return {
+        "queries": len(texts.queries),
+        "passages": len(texts.passages),
         "mean_cosine": cosines.mean(),
         "cosine": cosines.min(),
         "spearman": metrics.spearman(scores, other),
         "top10_overlap": overlap.mean(),
+        "top10_overlap_low": low,
+        "top10_overlap_high": high,
         "language_top10_overlap": metrics.worst_group(overlap, texts.query_languages),
         "top1_agreement": metrics.top1_agreement(scores, other).mean(),
     }
@@ -135,6 +145,8 @@ def _compare_logits(texts: GateTexts, reference: Answers, candidate: Answers) ->
     agreement = metrics.top1_agreement(reference.logits, candidate.logits)
     languages = [texts.query_languages[query] for query in _reranked_queries(texts)]
     return {
+        "queries": len(languages),
+        "pairs": reference.logits.size,
         "mean_drift": drift.mean(),
         "drift": drift.max(),
         "spearman": metrics.spearman(reference.logits, candidate.logits),

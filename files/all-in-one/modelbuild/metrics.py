@@ -39,6 +39,13 @@ def sigmoid(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return result
 
 
+def bootstrap_interval(values: np.ndarray[Any, Any], *, rounds: int = 2000, seed: int = 7) -> tuple[float, float]:
+    """95 % interval of the mean of `values`, by resampling them with replacement (percentile bootstrap)."""
+    drawn = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def worst_group(values: np.ndarray[Any, Any], groups: list[str]) -> float:
     """The lowest mean of `values` over any single group (a language, say)."""
     names = np.array(groups)

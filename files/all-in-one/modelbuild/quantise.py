@@ -6,11 +6,12 @@ Where products of unsigned and signed bytes saturate (AVX2 and AVX-512 without V
 import contextlib
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelbuild.graph import EXTERNAL_ABOVE, weight_bytes
+from modelbuild.outliers import split_outliers
 from modelbuild.progress import say
 from modelbuild.request import Request
 from modelbuild.workspace import Workspace, finished, stage
@@ -22,22 +23,22 @@ TABLE = "table.onnx"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a graph is quantised. `weights` is int8-7bit, int8 or float32; `in_float` names the products left out."""
+    """How a graph is quantised. `weights` is int8-7bit, int8, uint8 or float32.
+
+    `outliers` are (product, its input channels that are computed in float).
+    """
 
     weights: str
     per_channel: bool = True
     table_in_int8: bool = True
-    in_float: tuple[str, ...] = ()
+    outliers: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def name(self) -> str:
         if self.weights == "float32":
             return "float32"
-        left_out = f", {len(self.in_float)} products in float" if self.in_float else ""
-        return f"{self.weights}{left_out}{'' if self.table_in_int8 else ', embedding table in float'}"
-
-    def leaving(self, products: tuple[str, ...]) -> "Recipe":
-        return replace(self, in_float=products)
+        exact = f", outliers of {len(self.outliers)} products in float" if self.outliers else ""
+        return f"{self.weights}{exact}{'' if self.table_in_int8 else ', embedding table in float'}"
 
 
 FLOAT32 = Recipe("float32", per_channel=False, table_in_int8=False)
@@ -100,15 +101,24 @@ def _rename_looked_up(model_file: Path) -> None:
 
 def quantise_products(source: Path, target: Path, recipe: Recipe) -> None:
     """Weight products (MatMul, fused Attention) in INT8 by the recipe; activations get their scale at run time."""
-    _quantise(
-        source,
-        target,
-        ["MatMul", "Attention"],
-        external=False,
-        per_channel=recipe.per_channel,
-        reduce_range=recipe.weights == "int8-7bit",
-        nodes_to_exclude=[*recipe.in_float, *head_products(source)],
-    )
+    split = target.with_name(f".{target.stem}.split.onnx")
+    exact: list[str] = []
+    try:
+        if recipe.outliers:
+            exact = split_outliers(source, split, dict(recipe.outliers))
+        _quantise(
+            split if recipe.outliers else source,
+            target,
+            ["MatMul", "Attention"],
+            external=False,
+            unsigned=recipe.weights == "uint8",
+            per_channel=recipe.per_channel,
+            reduce_range=recipe.weights == "int8-7bit",
+            nodes_to_exclude=[*exact, *head_products(source)],
+        )
+    finally:
+        for path in split.parent.glob(f"{split.name}*"):
+            path.unlink()
 
 
 def head_products(model_file: Path) -> list[str]:
@@ -121,7 +131,9 @@ def head_products(model_file: Path) -> list[str]:
     return [*names, *(f"{name}_MatMul" for name in names)]
 
 
-def _quantise(source: Path, target: Path, operators: list[str], *, external: bool, **options: Any) -> None:
+def _quantise(
+    source: Path, target: Path, operators: list[str], *, external: bool, unsigned: bool = False, **options: Any
+) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
 
     # The quantiser's advice to run a pre-processing step is for static quantisation.
@@ -131,7 +143,7 @@ def _quantise(source: Path, target: Path, operators: list[str], *, external: boo
             str(source),
             str(target),
             op_types_to_quantize=operators,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             use_external_data_format=external,
             # Fused operators have no shape inference: their tensors are float (1).
             extra_options={"DefaultTensorType": 1},

@@ -48,7 +48,7 @@ def manifest(request: Request, snapshot: Snapshot, staging: Path, folder: Path) 
         "recipe": {
             "name": gate["recipe"],
             "weights": gate["weights"],
-            "excluded": gate["in_float"],
+            "outliers": gate["outliers"],
             "table_in_int8": gate["table_in_int8"],
             "reason": gate["reason"],
         },

@@ -9,12 +9,14 @@ from typing import Any
 
 from modelbuild.errors import BuildError
 from modelbuild.profile import Profile
-from modelbuild.thresholds import LADDER, MOST_IN_FLOAT, POLICY_VERSION, thresholds_for
+from modelbuild.thresholds import CHANNELS, LADDER, POLICY_VERSION, thresholds_for
 from pipeline.cpu import Cpu, detect
 
 HERE = Path(__file__).parent
 LOCK = HERE / "requirements.txt"
 GATE_TEXT = HERE / "faq" / "gate.jsonl"
+# No recipe is chosen with it. (The demo's reranker learns from it, which says nothing about what INT8 keeps of it.)
+PROOF_TEXT = HERE / "faq" / "train.jsonl"
 # What a demo builder makes depends on: its code, its packages, and for the reranker the text it learns from.
 DEMO_CODE = ("demo/*.py", "demo/packages.txt")
 DEMO_FILES = {"e5": DEMO_CODE, "reranker": (*DEMO_CODE, "faq/train.jsonl")}
@@ -61,8 +63,8 @@ def make_request(
         "tools": file_sha256(LOCK),
         "cpu": cpu.name,
         "thresholds": thresholds,
-        "gate_text": file_sha256(GATE_TEXT),
-        "policy": {"version": POLICY_VERSION, "ladder": LADDER, "most_in_float": MOST_IN_FLOAT},
+        "texts": [file_sha256(GATE_TEXT), file_sha256(PROOF_TEXT)],
+        "policy": {"version": POLICY_VERSION, "ladder": LADDER, "channels": CHANNELS},
         "sensitivity_budget": sensitivity_budget,
         "keep_float": keep_float,
     }

@@ -12,38 +12,55 @@ from typing import Any
 from modelbuild.errors import BuildError
 
 # Raise it when recipes, the gate's way of measuring or the export change: finished releases are then built anew.
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 
-# Products left in float at each step of the ladder, most sensitive first; never more than MOST_IN_FLOAT of them.
-LADDER = (0, 2, 4, 6, 8, 12, 16, 24)
-MOST_IN_FLOAT = 0.5
+# Products whose outlier channels are computed in float, at each step of the ladder, most sensitive first; the last step
+# takes all there are. With e5-small and 8 channels each, 12 products cost 5 % of the time of everything in INT8, 36 a
+# fifth; 16 channels ranked no better than 8.
+LADDER = (3, 6, 9, 12, 18, 24, 36)
+CHANNELS = 8
 
 # An export and a fused graph only reorder float arithmetic: more than this is a defect, not a loss.
 EXPORT_MIN_COSINE = 0.9999
-EXPORT_MAX_LOGIT_CHANGE = 5e-3
+EXPORT_MAX_LOGIT_CHANGE = 1e-3
 
-# min_* are lower limits, max_* upper ones. "language_" means the worst single language, so that an average over
-# languages cannot hide one that broke. Orders count more than cosines: similarities of some models all lie close
-# together, and a search shows an order. max_time_ratio is INT8's time divided by float's.
+# What the held-out texts must show. min_* are lower limits, max_* upper ones. "language_" means the worst single
+# language, so that an average over languages cannot hide one that broke. Orders count more than cosines: similarities
+# of some models all lie close together, and a search shows an order. max_time_ratio is INT8's time by float's.
 DEFAULTS: dict[str, dict[str, float]] = {
     "embedding": {
-        "min_mean_cosine": 0.99,
-        "min_cosine": 0.97,
-        "min_spearman": 0.98,
-        "min_top10_overlap": 0.95,
-        "min_language_top10_overlap": 0.93,
-        "min_top1_agreement": 0.92,
-        "max_time_ratio": 1.05,
+        # Everything in INT8 gives 0.997 and 0.992 with e5-small: visible losses in the order of results.
+        "min_mean_cosine": 0.998,
+        "min_cosine": 0.995,
+        "min_spearman": 0.99,
+        # One result in thirteen of the first ten may differ, nearly always at the end, where scores nearly tie.
+        "min_top10_overlap": 0.92,
+        "min_language_top10_overlap": 0.90,
+        "min_top1_agreement": 0.90,
+        "max_time_ratio": 1.0,
     },
     "reranker": {
-        "max_mean_drift": 0.03,
-        "max_drift": 0.10,
-        "min_spearman": 0.97,
+        "max_mean_drift": 0.02,
+        # Of a probability, in the worst of several hundred pairs.
+        "max_drift": 0.15,
+        "min_spearman": 0.98,
         "min_top1_agreement": 0.95,
         "min_language_top1_agreement": 0.90,
-        "max_time_ratio": 1.05,
+        "max_time_ratio": 1.0,
     },
 }
+# The choice is made on fewer texts, and the best of several tries flatters itself: it must keep this share of the
+# allowed loss in hand.
+IN_HAND = 0.25
+
+
+def while_choosing(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """The thresholds that a recipe must meet on the texts it is chosen with; time is not measured then."""
+    return {
+        name: round(limit + (1 - limit) * IN_HAND if name.startswith("min_") else limit * (1 - IN_HAND), 6)
+        for name, limit in thresholds.items()
+        if name != "max_time_ratio"
+    }
 
 
 def thresholds_for(kind: str, overrides: Mapping[str, Any]) -> dict[str, float]:
@@ -89,3 +106,5 @@ def _check(name: str, value: Any, known: Mapping[str, float]) -> None:
         raise BuildError(f"Thresholds: {name} is unknown{hint}.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BuildError(f"Thresholds: {name} is {value!r}, expected a number.")
+    if value < 0 or (name.startswith("min_") and value > 1):
+        raise BuildError(f"Thresholds: {name} is {value!r}, expected a number that a model can reach (0 to 1).")
