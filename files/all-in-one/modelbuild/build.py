@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -69,9 +70,9 @@ class Build:
         make_folder(self.workspace.cache_dir)
         if self.sandbox:
             for folder in (staging, self.workspace.cache_dir):
-                shutil.chown(folder, self.sandbox.user, self.sandbox.user)
                 (folder / "tmp").mkdir(exist_ok=True)
-                shutil.chown(folder / "tmp", self.sandbox.user, self.sandbox.user)
+                # All of it: an earlier build may have run as another user.
+                give(folder, self.sandbox.user)
             staging.chmod(0o750)
 
     def _stage(self, name: str) -> dict[str, Any]:
@@ -171,6 +172,14 @@ def _ending_in_words() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def give(folder: Path, user: str) -> None:
+    """Make `user` the owner of the folder and all that is in it; links are not followed."""
+    account = pwd.getpwnam(user)
+    for path in (folder, *folder.rglob("*")):
+        if path.lstat().st_uid != account.pw_uid:
+            os.lchown(path, account.pw_uid, account.pw_gid)
 
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:
