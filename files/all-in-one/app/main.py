@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 from app import errors
 from app.guard import Guard
 from app.routes import documents, embeddings, health, page, rerank, search
-from app.services import Services
+from app.services import SERVER_THREADS, Services
 
 
 def create_app(services: Services) -> FastAPI:
@@ -16,6 +17,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = SERVER_THREADS
         services.models.start()
         yield
         services.close()

@@ -5,6 +5,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
@@ -14,6 +15,7 @@ from box import KEYS, Box, running_app, running_worker
 
 from app import log
 from app.settings import Settings
+from pipeline.errors import OverloadedError
 
 RETURNS = {"id": "returns", "title": "반품 정책", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
 ERROR = {"id": "errors/e204", "title": "오류", "text": "오류 코드 E-204가 나오면 앱을 다시 시작해 주세요."}
@@ -78,7 +80,8 @@ def test_health_tells_what_serves(box: Box) -> None:
     assert reranker["proven_here"] is True
     assert health["documents"] == health["chunks"] >= 3
     assert health["queue"]["parked"] == 0
-    assert health["threads"] >= 1
+    assert health["inference"]["threads"] >= 1
+    assert health["inference"]["query"]["jobs"] == 0 and health["inference"]["bulk"]["tokens"] == 0
 
 
 # Embeddings
@@ -347,16 +350,42 @@ def test_an_error_nobody_expected_has_the_same_shape_and_an_id(box: Box, monkeyp
     assert answer.headers["x-request-id"]
 
 
-def test_more_requests_than_places_are_asked_to_come_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = [box.services.models.place() for _ in range(box.services.settings.max_inferences)]
-    for place in taken:
-        place.__enter__()
-    try:
-        answer = box.post("/search", query="반품")
+def test_without_room_for_more_work_a_request_is_told_when_to_come_back(box: Box) -> None:
+    lane = box.services.models.lanes.query
+    with ExitStack() as stack:
+        for _ in range(lane.limits.jobs):
+            stack.enter_context(lane.job(1))
+        answer = box.post("/search", query="a question that no cache has")
         assert error_of(answer, 429)["code"] == "overloaded"
-        assert answer.headers["retry-after"] == "1"
+        assert int(answer.headers["retry-after"]) >= 1
         assert box.client.get("/livez").status_code == 200
-    finally:
-        for place in taken:
-            place.__exit__(None, None, None)
-    assert box.post("/search", query="반품").status_code == 200
+        # Bulk work has a lane of its own.
+        assert box.post("/v1/embeddings", input=["word " * 300, "words " * 300]).status_code == 200
+    assert box.post("/search", query="a question that no cache has").status_code == 200
+
+
+def test_a_search_without_room_for_the_reranker_keeps_the_first_order_and_says_so(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = box.services.models.get()
+    assert loaded.reranker is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise OverloadedError("32 requests are at work.", retry_after=1)
+
+    monkeypatch.setattr(loaded.reranker, "score", full)
+    answer = box.post("/search", query="반품").json()
+    assert answer["results"]
+    assert answer["rerank"] == {"ran": False, "why": "overloaded: 32 requests are at work.", "candidates": 0}
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_refused_or_taken_in_windows(box: Box) -> None:
+    long = "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. " * 40
+    cut = box.post("/v1/embeddings", input=[long, "short"]).json()["data"]
+    assert cut[0]["truncated"] is True and "truncated" not in cut[1]
+    refused = box.post("/v1/embeddings", input=["short", long], long_texts="refuse")
+    assert error_of(refused, 400)["param"] == "input.1"
+    windows = box.post("/v1/embeddings", input=[long], long_texts="windows").json()
+    assert "truncated" not in windows["data"][0]
+    assert windows["data"][0]["embedding"] != cut[0]["embedding"]
+    assert windows["usage"]["prompt_tokens"] > 128

@@ -28,10 +28,10 @@ class SearchRequest(BaseModel):
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """The documents that answer the query best, each with its best passage."""
     query = unicodedata.normalize("NFC", check_text(request.query, "query", most=LONGEST_QUERY))
-    with services.models.place() as loaded:
-        answer = services.search.run(loaded, Request(query, request.top_k, request.rerank, request.fusion))
-        models = {
-            "embedding": describe(loaded.embedder)["release"],
-            "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
-        }
+    loaded = services.models.get()
+    answer = services.search.run(loaded, Request(query, request.top_k, request.rerank, request.fusion))
+    models = {
+        "embedding": describe(loaded.embedder)["release"],
+        "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
+    }
     return {**answer, "models": models}
