@@ -145,7 +145,7 @@ def test_from_outside_only_ssh_and_the_box_listen() -> None:
 
 
 def test_every_container_is_healthy() -> None:
-    """Soon: the worker has no port that a client would wait for, so after a boot its first check may be still to come."""
+    """Soon: nobody waited for the worker, so after a boot its first check may be still to come."""
     deadline = time.monotonic() + 90
     while states := set(vm("docker ps --format '{{.Names}} {{.Status}}'").splitlines()):
         if all("(healthy)" in state for state in states):

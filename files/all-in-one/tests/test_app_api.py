@@ -389,3 +389,12 @@ def test_a_text_longer_than_the_model_reads_is_cut_refused_or_taken_in_windows(b
     assert "truncated" not in windows["data"][0]
     assert windows["data"][0]["embedding"] != cut[0]["embedding"]
     assert windows["usage"]["prompt_tokens"] > 128
+
+
+def test_a_box_without_room_is_busy_and_not_broken(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box.services.readiness, "_good_until", 0.0)
+    lane = box.services.models.lanes.query
+    with ExitStack() as stack:
+        for _ in range(lane.limits.jobs):
+            stack.enter_context(lane.job(1))
+        assert box.client.get("/readyz").status_code == 200

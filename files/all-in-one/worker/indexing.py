@@ -46,7 +46,7 @@ class Indexer:
 
     def _index_slice(self, title: str, chunks: list[Chunk]) -> list[IndexedChunk]:
         passages = [self._chunker.passage(title, chunk.text) for chunk in chunks]
-        vectors = self._embedder.encode_array(passages, input_type="passage")
+        vectors = self._embedder.encode_with_info(passages, input_type="passage", lane="bulk").vectors
         return [
             IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vector.tolist(), lexemes)
             for chunk, vector, lexemes in zip(chunks, vectors, map(self._analyser.lexemes, passages), strict=True)
