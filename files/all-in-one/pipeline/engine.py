@@ -2,7 +2,7 @@
 
 A dynamically quantised graph takes one scale over the whole activation tensor, so a padded or grouped batch makes a
 text's result depend on its neighbours. Alone, it does not; and short unpadded runs side by side beat batches on CPUs.
-Only a sequence that has the box to itself gets all cores for its one run; the result is the same.
+Only a longer sequence that has the box to itself gets all cores for its one run; the result is the same.
 """
 
 import threading
