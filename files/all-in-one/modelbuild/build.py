@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any
 
 from modelbuild.activate import damaged_file
 from modelbuild.errors import BuildError
-from modelbuild.publish import publish
+from modelbuild.publish import LISTABLE, READABLE, publish
 from modelbuild.request import Request
 from modelbuild.sandbox import Sandbox, stop_unit
 from modelbuild.watch import Log
-from modelbuild.workspace import Workspace, make_folder, read_json
+from modelbuild.workspace import Workspace, make_folder, read_json, write_json
 
 STAGES = ("fetch", "export", "optimise", "quantise", "prove", "release")
 QUIET = 10.0  # seconds without a word after which the builder says that it is still there
@@ -29,13 +29,17 @@ QUIET = 10.0  # seconds without a word after which the builder says that it is s
 
 @dataclass(frozen=True)
 class Build:
-    """One run of all stages. `arguments` are the options that each stage takes; no sandbox means this very user."""
+    """One run of all stages; no sandbox means this very user.
+
+    `arguments` are the options that each stage takes beside the profile. `still_held` raises if the lock was lost.
+    """
 
     workspace: Workspace
     request: Request
     arguments: Sequence[str]
     log: Log
     sandbox: Sandbox | None = None
+    still_held: Callable[[], None] = lambda: None
 
     @property
     def unit(self) -> str:
@@ -55,7 +59,8 @@ class Build:
                 told = self._stage(name)
                 seconds[name] = round(time.monotonic() - start, 1)
                 peaks.append(int(told.get("peak_mb") or 0))
-        manifest = publish(self.workspace, self.request.id)
+        manifest = publish(self.workspace, self.request.id, self.still_held)
+        self.workspace.frozen_profile(self.request.id).unlink()
         return {"changed": True, "stage_seconds": seconds, "peak_mb": max(peaks), **summary(manifest)}
 
     def _prepare(self) -> None:
@@ -68,12 +73,23 @@ class Build:
                 shutil.rmtree(folder)
         make_folder(staging)
         make_folder(self.workspace.cache_dir)
+        self._freeze_profile()
         if self.sandbox:
             for folder in (staging, self.workspace.cache_dir):
                 (folder / "tmp").mkdir(exist_ok=True)
                 # All of it: an earlier build may have run as another user.
                 give(folder, self.sandbox.user)
             staging.chmod(0o750)
+
+    def _freeze_profile(self) -> None:
+        """Keep what was asked for under the request's name: another run may write the file that it was read from."""
+        file = self.workspace.frozen_profile(self.request.id)
+        shutil.rmtree(file.parent, ignore_errors=True)
+        make_folder(file.parent)
+        write_json(file, self.request.profile.raw)
+        # Read by the build's user, whatever the umask is; written by this one alone.
+        file.parent.chmod(LISTABLE)
+        file.chmod(READABLE)
 
     def _stage(self, name: str) -> dict[str, Any]:
         """Run one stage to its end; its JSON line. BuildError with its sentence, or with what stopped it."""
@@ -96,7 +112,8 @@ class Build:
         raise BuildError(str((told or {}).get("error") or self._why_stopped(name, code)))
 
     def _command(self, name: str) -> list[str]:
-        arguments = [sys.executable, "-m", "modelbuild", name, *self.arguments]
+        profile = f"--profile={self.workspace.frozen_profile(self.request.id)}"
+        arguments = [sys.executable, "-m", "modelbuild", name, profile, *self.arguments]
         if not self.sandbox:
             # Dies with this process. (So does systemd-run; its unit is stopped by the next build.)
             return ["setpriv", "--pdeathsig=KILL", *arguments]

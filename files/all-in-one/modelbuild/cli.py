@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model")
+    command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model; - is standard input")
     command.add_argument("--thresholds", help="overrides of the gate's thresholds: JSON, or a JSON file")
     command.add_argument(
         "--sensitivity-budget", type=float, default=120.0, help="seconds for mixed precision (default: %(default)s)"
@@ -164,10 +164,11 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 @contextmanager
-def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[None]:
+def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Hold the lock of this VM; gives what raises if it was lost."""
     state_dir = options.state_dir.absolute()
-    with lease.hold(state_dir, owner=options.owner, command=options.stage, wait=options.lock_wait, say=tell):
-        yield
+    with lease.hold(state_dir, owner=options.owner, command=options.stage, wait=options.lock_wait, say=tell) as held:
+        yield lambda: lease.check(state_dir, held)
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
@@ -210,23 +211,22 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     sandbox = None
     if options.sandbox_user:
         sandbox = Sandbox(options.sandbox_user, options.memory_mb, options.stage_seconds, workspace.state_dir)
-    with _locked(options, log.line):
-        result = Build(workspace, request, _stage_arguments(options), log, sandbox).run()
+    with _locked(options, log.line) as still_held:
+        result = Build(workspace, request, _stage_arguments(options), log, sandbox, still_held).run()
         if options.activate:
-            result["changed"] |= activate(workspace, request.profile.kind, request.id)["changed"]
+            result["changed"] |= activate(workspace, request.profile.kind, request.id, still_held)["changed"]
     return result
 
 
 def _stage_arguments(options: argparse.Namespace) -> list[str]:
     arguments = [
-        f"--profile={options.profile.absolute()}",
         f"--models-dir={options.models_dir.absolute()}",
         f"--cache-dir={options.cache_dir.absolute()}",
         f"--state-dir={options.state_dir.absolute()}",
         f"--sensitivity-budget={options.sensitivity_budget}",
     ]
-    if options.thresholds:
-        arguments.append(f"--thresholds={options.thresholds}")
+    if options.thresholds:  # perhaps a file, which another run may write
+        arguments.append(f"--thresholds={json.dumps(read_overrides(options.thresholds))}")
     return [*arguments, *(["--keep-float"] if options.keep_float else [])]
 
 
@@ -235,13 +235,13 @@ def _watch(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _activate(options: argparse.Namespace) -> dict[str, Any]:
-    with _locked(options, _tell):
-        return activate(_workspace(options), options.kind, options.release)
+    with _locked(options, _tell) as still_held:
+        return activate(_workspace(options), options.kind, options.release, still_held)
 
 
 def _rollback(options: argparse.Namespace) -> dict[str, Any]:
-    with _locked(options, _tell):
-        return rollback(_workspace(options), options.kind)
+    with _locked(options, _tell) as still_held:
+        return rollback(_workspace(options), options.kind, still_held)
 
 
 def _prune(options: argparse.Namespace) -> dict[str, Any]:

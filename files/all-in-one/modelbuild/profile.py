@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,9 +61,9 @@ FIELDS = tuple(name for name in Profile.__dataclass_fields__ if name != "raw")
 
 
 def read_profile(path: Path) -> Profile:
-    """Profile of a JSON file; BuildError names every field that is wrong."""
+    """Profile of a JSON file, or of standard input for `-`; BuildError names every field that is wrong."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BuildError(f"The profile {path} cannot be read: {error.strerror}. Check the path.") from error
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import tiny_graphs
 
 import modelbuild
+from host import lease
 from modelbuild.build import STAGES
 from modelbuild.sandbox import Sandbox
 from modelbuild.watch import Log, watch
@@ -184,6 +186,44 @@ def test_a_second_build_that_may_not_wait_names_the_first(machine: Machine) -> N
     assert code == 1 and "anna@desk (build, process" in told["error"]
     first.communicate(timeout=120)
     assert first.returncode == 0
+
+
+def test_two_builds_of_different_models_by_one_file_each_end_with_their_own(machine: Machine) -> None:
+    """As two runs of a playbook do it: the second writes its profile where the first one's was, then waits."""
+    chosen, other = machine.profile("chosen", max_length=32), machine.profile("other", max_length=48)
+    command = machine.build(chosen, "--lock-wait=120", "--activate")
+    first = machine.start(command)
+    until(first, "fetch: started")
+    shutil.copyfile(other, chosen)
+    second = machine.start(command)
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], answers
+    assert [answer["id"].rpartition("-")[0] for answer in answers] == ["chosen", "other"]
+    assert machine.releases() == sorted(answer["id"] for answer in answers)
+    assert_active(machine, answers[1]["id"])
+    assert list((machine.folder / "state" / "requests").iterdir()) == []
+
+
+def test_a_profile_may_come_through_standard_input(machine: Machine) -> None:
+    content = machine.profile().read_text()
+    command = machine.command("build", "--profile=-", f"--thresholds={json.dumps(LENIENT)}")
+    done = subprocess.run(command, cwd=PAYLOAD, input=content, capture_output=True, text=True, check=False, timeout=120)
+    assert machine.releases() == [json.loads(done.stdout)["id"]], done.stderr
+
+
+def test_a_build_that_lost_the_lock_publishes_nothing(machine: Machine) -> None:
+    """It was stopped for longer than its lease lasts, and another run took the lock over."""
+    process = machine.start(machine.build(machine.profile(), "--activate"))
+    until(process, "release: started")
+    process.send_signal(signal.SIGSTOP)
+    lock = machine.folder / "state" / "lock"
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "expires": 1.0}))
+    with lease.hold(machine.folder / "state", owner="the next", command="deploy"):
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate(timeout=60)
+    said = json.loads(output)["error"]
+    assert process.returncode == 1 and "lost the lock" in said and "the next (deploy" in said
+    assert machine.releases() == [] and not (machine.models / "emb").is_symlink()
 
 
 def test_a_damaged_release_is_seen_by_the_plan_and_built_again(machine: Machine) -> None:
