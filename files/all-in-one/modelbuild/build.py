@@ -19,6 +19,7 @@ from modelbuild.activate import damaged_file
 from modelbuild.errors import BuildError
 from modelbuild.publish import LISTABLE, READABLE, publish
 from modelbuild.request import Request
+from modelbuild.room import check_room
 from modelbuild.sandbox import Sandbox, stop_unit
 from modelbuild.watch import Log
 from modelbuild.workspace import Workspace, make_folder, read_json, write_json
@@ -32,6 +33,7 @@ class Build:
     """One run of all stages; no sandbox means this very user.
 
     `arguments` are the options that each stage takes beside the profile. `still_held` raises if the lock was lost.
+    `reserve_mb` of disk stay free for the database.
     """
 
     workspace: Workspace
@@ -40,6 +42,7 @@ class Build:
     log: Log
     sandbox: Sandbox | None = None
     still_held: Callable[[], None] = lambda: None
+    reserve_mb: int = 0
 
     @property
     def unit(self) -> str:
@@ -54,6 +57,7 @@ class Build:
         peaks: list[int] = []
         with _ending_in_words():
             self._prepare()
+            check_room(self.workspace, self.request, self.reserve_mb)
             for name in STAGES:
                 start = time.monotonic()
                 told = self._stage(name)

@@ -22,7 +22,7 @@ from modelbuild.profile import KINDS, read_profile
 from modelbuild.progress import say
 from modelbuild.prune import prune
 from modelbuild.request import Request, make_request
-from modelbuild.sandbox import Sandbox
+from modelbuild.sandbox import Sandbox, check_seen
 from modelbuild.space import known_space
 from modelbuild.thresholds import read_overrides
 from modelbuild.watch import Log, watch
@@ -99,16 +99,19 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    _add_request(command("plan", _plan, "print the release ID, and whether it is there and active"))
+    plan = command("plan", _plan, "print the release ID, and whether it is there and active")
+    _add_request(plan)
     for name in STAGES:
         _add_request(command(name, _stage, STAGE_HELP[name]))
     build = command("build", _build, "all stages, then publish the release")
     _add_request(build)
     _add_lock(build)
     build.add_argument("--activate", action="store_true", help="also point the kind's link at the release")
-    build.add_argument("--sandbox-user", help="run each stage as this user in a systemd unit of its own")
+    for added in (plan, build):
+        added.add_argument("--sandbox-user", help="each stage runs as this user in a systemd unit of its own")
     build.add_argument("--memory-mb", type=int, default=6000, help="memory of a sandboxed stage (default: %(default)s)")
     build.add_argument("--stage-seconds", type=int, default=7200, help="time of a sandboxed stage (%(default)s)")
+    build.add_argument("--reserve-mb", type=int, default=0, help="disk that stays free (default: %(default)s)")
     build.add_argument("--log", type=Path, help="also write what is said to this file; `watch` follows it")
     follow = command("watch", _watch, "print what is new in a build's log")
     follow.add_argument("--log", type=Path, required=True)
@@ -128,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model; - is standard input")
+    command.add_argument(
+        "--profile", type=Path, required=True, help="JSON file that describes the model; - is standard input"
+    )
     command.add_argument("--thresholds", help="overrides of the gate's thresholds: JSON, or a JSON file")
     command.add_argument(
         "--sensitivity-budget", type=float, default=120.0, help="seconds for mixed precision (default: %(default)s)"
@@ -155,8 +160,11 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 
 def _request(options: argparse.Namespace) -> Request:
+    profile = read_profile(options.profile)
+    if profile.source["type"] == "folder" and getattr(options, "sandbox_user", None):
+        check_seen(Path(profile.source["path"]), options.sandbox_user)
     return make_request(
-        read_profile(options.profile),
+        profile,
         read_overrides(options.thresholds),
         sensitivity_budget=options.sensitivity_budget,
         keep_float=options.keep_float,
@@ -212,7 +220,9 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     if options.sandbox_user:
         sandbox = Sandbox(options.sandbox_user, options.memory_mb, options.stage_seconds, workspace.state_dir)
     with _locked(options, log.line) as still_held:
-        result = Build(workspace, request, _stage_arguments(options), log, sandbox, still_held).run()
+        result = Build(
+            workspace, request, _stage_arguments(options), log, sandbox, still_held, options.reserve_mb
+        ).run()
         if options.activate:
             result["changed"] |= activate(workspace, request.profile.kind, request.id, still_held)["changed"]
     return result

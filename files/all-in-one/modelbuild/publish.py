@@ -19,9 +19,7 @@ from modelbuild.workspace import Workspace, make_folder, read_json, sync_tree
 READABLE, LISTABLE = 0o444, 0o755
 
 
-def publish(
-    workspace: Workspace, release_id: str, still_held: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
+def publish(workspace: Workspace, release_id: str, still_held: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """STAGING/release/ to RELEASES/ID, read-only and owned by this process's user; a damaged release gives way.
 
     `still_held` is called right before the release gets its name: it raises if the lock was lost meanwhile.

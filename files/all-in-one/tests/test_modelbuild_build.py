@@ -339,7 +339,10 @@ def test_a_stage_gets_no_more_than_it_needs(tmp_path: Path) -> None:
         "MemoryMax=1234M",
         "MemorySwapMax=0",
         "RuntimeMaxSec=60",
+        "OOMScoreAdjust=1000",
     }
+    (hidden,) = (name.split("=")[1].split() for name in properties if name.startswith("InaccessiblePaths="))
+    assert set(hidden) == {f"-{tmp_path / name}" for name in ("secrets", "postgres", "lock.guard", "hub")}
     assert "--setenv=HF_ENDPOINT" in command and "--setenv=HF_TOKEN_PATH" not in command
     assert not any("AWS_SECRET" in part for part in command)
     assert command[-4:] == ["python", "-m", "modelbuild", "export"]
@@ -349,3 +352,4 @@ def test_fetching_alone_has_the_network_and_the_token_by_name_only(tmp_path: Pat
     command = sandboxed(tmp_path, network=True)
     assert "--property=PrivateNetwork=no" in command and "--setenv=HF_TOKEN_PATH" in command
     assert not any("/run/token" in part for part in command)
+    assert not any(str(tmp_path / "hub") in part for part in command), "fetching reads the token in there"
