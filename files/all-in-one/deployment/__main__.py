@@ -111,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("name", choices=["base", *(image.name for image in images.IMAGES)])
     summary = "make the immutable deployment of the payload and of the files on standard input, a JSON object"
     assemble = command("assemble", _assemble, summary)
-    deploy = command("deploy", _deploy, "try a deployment, let it serve, and prune; put the previous one back on failure")
+    deploy = command(
+        "deploy", _deploy, "try a deployment, let it serve, and prune; put the previous one back on failure"
+    )
     deploy.add_argument("--digest", required=True)
     deploy.add_argument("--models", type=Path, default=Path("/opt/models"))
     deploy.add_argument("--patience", type=int, default=180, help="seconds for containers to become healthy")

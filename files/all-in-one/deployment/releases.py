@@ -28,7 +28,9 @@ class DeploymentError(Exception):
 def identify(payload: Path, wanted: Mapping[str, str]) -> str:
     """Digest of a deployment: the payload's name, which is its digest, and the texts of its two files."""
     if sorted(wanted) != sorted(WANTED):
-        raise DeploymentError(f"The files given are {', '.join(sorted(wanted)) or 'none'}; expected {', '.join(WANTED)}.")
+        raise DeploymentError(
+            f"The files given are {', '.join(sorted(wanted)) or 'none'}; expected {', '.join(WANTED)}."
+        )
     texts = json.dumps([wanted[name] for name in WANTED])
     return hashlib.sha256(f"{payload.name} {texts}".encode()).hexdigest()[:12]
 

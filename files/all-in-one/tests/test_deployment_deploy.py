@@ -22,7 +22,9 @@ DOCKER = """#!/bin/sh
 case "$*" in */releases/*) ;; *) exit 9;; esac
 echo "$*" | sed 's|compose --project-directory .*/releases/||' >> "$DOCKER_FOLDER/calls"
 while [ -s "$DOCKER_FOLDER/wait" ] && echo "$*" | grep -qF "$(cat "$DOCKER_FOLDER/wait")"; do sleep 0.05; done
-if [ -s "$DOCKER_FOLDER/fail" ] && echo "$*" | grep -qf "$DOCKER_FOLDER/fail"; then echo "broken on purpose" >&2; exit 1; fi
+if [ -s "$DOCKER_FOLDER/fail" ] && echo "$*" | grep -qf "$DOCKER_FOLDER/fail"; then
+    echo "broken on purpose" >&2; exit 1
+fi
 case "$*" in *" logs "*) echo "app-1  | a last line";; esac
 """
 

@@ -1,4 +1,4 @@
-"""Where a build runs: what it can see, and whether there is memory and disk for it; real folders, users, file systems."""
+"""Where a build runs: what it can see, and whether it has memory and disk; real folders, users, file systems."""
 
 import json
 import subprocess
