@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Build:
         return f"onebox-build-{self.request.profile.kind}"
 
     def run(self) -> dict[str, Any]:
-        """{"changed", "id", "stage_seconds", "peak_mb", …summary of the release}; call it under the lock."""
+        """{"changed", "id", "stage_seconds", "peak_mb", "cost", …summary of the release}; call it under the lock."""
         folder = self.workspace.release(self.request.id)
         if self.workspace.is_released(self.request.id) and not damaged_file(folder):
             return {"changed": False, **summary(read_json(folder / "manifest.json"))}
@@ -65,7 +65,8 @@ class Build:
                 peaks.append(int(told.get("peak_mb") or 0))
         manifest = publish(self.workspace, self.request.id, self.still_held)
         self.workspace.frozen_profile(self.request.id).unlink()
-        return {"changed": True, "stage_seconds": seconds, "peak_mb": max(peaks), **summary(manifest)}
+        cost = {"stage_seconds": seconds, "peak_mb": max(peaks), "cost": cost_line(seconds, max(peaks))}
+        return {"changed": True, **cost, **summary(manifest)}
 
     def _prepare(self) -> None:
         """Nobody else builds now: what lies in staging for another request was left by a run that did not end."""
@@ -201,6 +202,12 @@ def give(folder: Path, user: str) -> None:
     for path in (folder, *folder.rglob("*")):
         if path.lstat().st_uid != account.pw_uid:
             os.lchown(path, account.pw_uid, account.pw_gid)
+
+
+def cost_line(seconds: Mapping[str, float], peak_mb: int) -> str:
+    """What a build took, for a recap."""
+    stages = ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items())
+    return f"built in {sum(seconds.values()):.0f} s, peak {peak_mb} MB ({stages})"
 
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:

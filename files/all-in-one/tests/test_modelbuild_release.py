@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -259,6 +260,10 @@ def test_one_command_builds_and_activates_a_prebuilt_model(tmp_path: Path, kind:
         result = json.loads(done.stdout)
         assert result["changed"] is changed
         assert result["recipe"].startswith("int8")
+        if changed:
+            assert re.fullmatch(
+                r"built in \d+ s, peak \d+ MB \(fetch \d+ s, export .*, prove \d+ s, release \d+ s\)", result["cost"]
+            )
     link = tmp_path / "models" / ("emb" if kind == "embedding" else "rerank")
     model = Embedder(link) if kind == "embedding" else Reranker(link)
     assert model.release_id == result["id"]
