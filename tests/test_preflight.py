@@ -43,6 +43,10 @@ GOOD: dict[str, Any] = {
     "inventory": "inventory/mine",
     "stack_listen": "127.0.0.1",
     "stack_port": 8080,
+    "stack_app_memory_mb": 3000,
+    "stack_worker_memory_mb": 2000,
+    "stack_postgres_memory_mb": 1024,
+    "stack_redis_memory_mb": 256,
     "stack_image_source": "debian",
 }
 
@@ -128,8 +132,33 @@ def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
             {"models_build_memory_mb": 20000, "models_profiles": BIG},
             "Memory",
             "8000 MB",
-            "expected at least 10180",
+            "expected at least 16220, 10180 to build a model of 2270 MB and 6040 for the services beside it",
             "Use a larger VM",
+        ),
+        (
+            {
+                "models_build_memory_mb": 20000,
+                "models_profiles": BIG,
+                "facts__memtotal_mb": 13000,
+                "stack_app_memory_mb": 1000,
+            },
+            "Memory",
+            "13000 MB",
+            "expected at least 14460, 10180 to build a model of 2270 MB and 4280 for the services beside it",
+            "Use a larger VM",
+        ),
+        (
+            {
+                "models_embedding": "own",
+                "models_profiles": {
+                    **GOOD["models_profiles"],
+                    "own": {"kind": "embedding", "licence": "MIT", "source": {"type": "folder", "path": "/root/own"}},
+                },
+            },
+            "models_embedding is own",
+            "/root/own lies below /root",
+            "expected a folder that the unprivileged build user can read",
+            "below /srv or /opt",
         ),
         ({"models_embedding": "ranker"}, "models_embedding", "'ranker'", "of the kind reranker", "floating, small"),
         (
@@ -238,3 +267,8 @@ def test_without_an_alternative_the_licence_must_be_accepted() -> None:
     profiles = {name: profile for name, profile in GOOD["models_profiles"].items() if name != "ranker"}
     said = problem(models_reranker="closed", models_profiles=profiles)
     assert said.endswith("add it there.")
+
+
+def test_the_demo_builds_and_serves_on_the_six_gigabytes_that_the_readme_asks_for() -> None:
+    profiles = {name: {**profile, "size_mb": 470} for name, profile in GOOD["models_profiles"].items()}
+    assert preflight_problems(given(models_profiles=profiles, facts__memtotal_mb=5700)) == []
