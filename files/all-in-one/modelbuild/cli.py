@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--kind", choices=KINDS, required=True)
     remove = command("prune", _prune, "remove the releases that nothing names any more")
     remove.add_argument("--keep", type=int, required=True, help="releases of a kind that stay in any case")
+    remove.add_argument("--recent", type=float, default=3600.0, help="seconds that a new release stays (%(default)s)")
     remove.add_argument("--in-use", action="append", default=[], metavar="ID", help="never removed; may be repeated")
     for added in (change, back, remove):
         _add_folders(added)
@@ -256,7 +257,7 @@ def _rollback(options: argparse.Namespace) -> dict[str, Any]:
 
 def _prune(options: argparse.Namespace) -> dict[str, Any]:
     with _locked(options, _tell):
-        return prune(_workspace(options), options.keep, options.in_use)
+        return prune(_workspace(options), options.keep, options.in_use, options.recent)
 
 
 def _tell(text: str) -> None:

@@ -271,14 +271,22 @@ def test_pruning_spares_what_is_named_and_the_newest(machine: Machine) -> None:
     ]
     in_use, previous, active, unnamed, newest = built
     (machine.models / ".staging" / "left-over").mkdir()
-    code, told = machine.run(machine.command("prune", "--keep=4", f"--in-use={in_use}"))
+    code, told = machine.run(machine.command("prune", "--recent=0", "--keep=4", f"--in-use={in_use}"))
     assert code == 0 and told["removed"] == [unnamed]
     assert machine.releases() == sorted([in_use, previous, active, newest])
     assert list((machine.models / ".staging").iterdir()) == []
-    assert machine.run(machine.command("prune", "--keep=0"))[1]["removed"] == [newest, in_use]
+    assert machine.run(machine.command("prune", "--recent=0", "--keep=0"))[1]["removed"] == [newest, in_use]
     assert machine.releases() == sorted([previous, active])
-    assert machine.run(machine.command("prune", "--keep=0"))[1]["changed"] is False
+    assert machine.run(machine.command("prune", "--recent=0", "--keep=0"))[1]["changed"] is False
     assert [entry["release"] for entry in machine.audit() if entry["event"] == "prune"] == [unnamed, newest, in_use]
+
+
+def test_pruning_spares_what_another_run_has_just_built(machine: Machine) -> None:
+    built = machine.run(machine.build(machine.profile()))[1]["id"]
+    assert machine.run(machine.command("prune", "--keep=0"))[1]["kept"] == [built]
+    manifest = machine.models / "releases" / built / "manifest.json"
+    os.utime(manifest, (time.time() - 4000,) * 2)
+    assert machine.run(machine.command("prune", "--keep=0"))[1]["removed"] == [built]
 
 
 def test_a_build_is_followed_to_its_end(machine: Machine, tmp_path: Path) -> None:
