@@ -43,7 +43,9 @@ def download(profile: Profile, folder: Path) -> None:
         hf_hub_download(repository, name, revision=revision, local_dir=folder)
 
     try:
-        listing = _patiently(lambda: HfApi().model_info(repository, revision=revision, files_metadata=True))
+        listing = _patiently(
+            lambda: HfApi().model_info(repository, revision=revision, files_metadata=True), server_errors=True
+        )
         published = {entry.rfilename: entry for entry in listing.siblings or []}
         names = choose(profile, sorted(published))
         total = sum(int(published[name].size or 0) for name in names)
@@ -86,14 +88,18 @@ def resolve_revision(repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, constants  # noqa: PLC0415
 
     try:
-        return str(_patiently(lambda: HfApi().model_info(repository, revision=revision)).sha)
+        return str(_patiently(lambda: HfApi().model_info(repository, revision=revision), server_errors=True).sha)
     except Exception as error:
         what = f"{repository}@{(revision or 'main')[:12]} at {constants.ENDPOINT}"
         raise BuildError(explain(error, what)) from error
 
 
-def _patiently(work: Callable[[], Any]) -> Any:
-    """The result of `work`, tried again where waiting may help: as told by a rate limit, else longer each time."""
+def _patiently(work: Callable[[], Any], *, server_errors: bool = False) -> Any:
+    """The result of `work`, tried again where waiting may help: as told by a rate limit, else longer each time.
+
+    `server_errors`: also where the server failed (5xx). In a file's download the library itself waits for it half a
+    minute, in a listing not at all.
+    """
     import requests  # noqa: PLC0415
 
     broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -110,12 +116,14 @@ def _patiently(work: Callable[[], Any]) -> Any:
                     raise
                 say("fetch", f"the hub limits the rate of requests: waiting {pause:.0f} s as it asks")
                 waited += pause
-            # Errors of the server (5xx) the library itself has tried again, for half a minute.
-            elif failures == ATTEMPTS or not isinstance(error, broken):
-                raise
-            else:
+            elif failures < ATTEMPTS and server_errors and status >= 500:
+                failures += 1
+                say("fetch", f"the server failed ({status}): asking again in {pause:.0f} s")
+            elif failures < ATTEMPTS and isinstance(error, broken):
                 failures += 1
                 say("fetch", f"the connection broke ({type(error).__name__}): going on in {pause:.0f} s")
+            else:
+                raise
             time.sleep(pause)
 
 

@@ -224,8 +224,17 @@ def test_a_server_that_fails_for_a_while_is_asked_again(hub: Hub, tmp_path: Path
     assert hub.answers == []
 
 
-def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path) -> None:
-    hub.always = (500, {})
+def test_a_listing_that_fails_for_a_while_is_asked_for_again(hub: Hub, tmp_path: Path) -> None:
+    hub.listing_answers = [502, 503]
+    code, _, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert "the server failed (502): asking again in 1 s" in output
+    assert "the server failed (503): asking again in 2 s" in output
+
+
+@pytest.mark.parametrize("failing", ["always", "listing_always"])
+def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path, failing: str) -> None:
+    setattr(hub, failing, (500, {}))
     code, result, _ = fetch_from(hub, tmp_path)
     assert code == 1 and "the server failed (500) at every attempt" in result["error"]
 
