@@ -11,7 +11,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2] / "files" / "all-in-one"))
 
 from modelbuild.errors import BuildError
-from modelbuild.hub import choose
+from modelbuild.hub import beside_graph, choose
 from modelbuild.profile import Profile, profile_problems
 
 Profiles = dict[str, dict[str, Any]]
@@ -53,6 +53,8 @@ def model_pin(listing: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any
     wanted = Profile(name="", source=profile["source"], max_length=0, licence="", **known)
     try:
         names = choose(wanted, sorted(published))
+        if wanted.route == "prebuilt":
+            names = list(dict.fromkeys([*names, *beside_graph(wanted, sorted(published))]))
     except BuildError as error:
         raise ValueError(str(error)) from error
     files = {name: published[name]["lfs"]["sha256"] for name in names if published[name].get("lfs")}
