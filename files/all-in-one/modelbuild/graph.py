@@ -1,14 +1,16 @@
-"""Reading and trimming ONNX graphs, whose tensors may lie in files of their own."""
+"""Reading, trimming, saving and placing ONNX graphs, whose tensors may lie in files of their own."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelbuild.errors import BuildError
+from modelbuild.workspace import place
 
 OUTPUTS = {"embedding": "sentence_embedding", "reranker": "logits"}
 # A protobuf message ends at 2 GiB; above this the tensors have to go into a file beside the graph.
 EXTERNAL_ABOVE = 1_900_000_000
+READABLE = 0o644
 FUSABLE = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
 
 
@@ -87,6 +89,36 @@ def _attribute_tensors(nodes: Any) -> Iterator[Any]:
         for graph in (attribute.g, *attribute.graphs):
             yield from _initializers(graph)
             yield from _attribute_tensors(graph.node)
+
+
+def save_graph(model: Any, target: Path, *, one_file: bool = False) -> None:
+    """Save with the tensors in TARGET.data, which onnxruntime maps where it would copy what is inside of a graph."""
+    import onnx  # noqa: PLC0415
+
+    remove_graph(target)
+    onnx.save(model, str(target), save_as_external_data=not one_file, location=f"{target.name}.data")
+    make_readable(target)
+
+
+def remove_graph(target: Path) -> None:
+    """Remove a graph saved here, if there is one: tensors are otherwise added to the file that is there."""
+    for path in (target, target.with_name(f"{target.name}.data")):
+        path.unlink(missing_ok=True)
+
+
+def make_readable(model_file: Path) -> None:
+    """onnx writes tensor files for the owner's eyes only."""
+    for path in files_of(model_file):
+        path.chmod(READABLE)
+
+
+def place_graph(model_file: Path, folder: Path) -> None:
+    """Put a graph and its tensor files into another folder to be served from there, without copying them.
+
+    onnxruntime reads tensor files that have several names; onnx takes them for an attack. What is placed is finished.
+    """
+    for path in files_of(model_file):
+        place(path, folder / path.name)
 
 
 def layers_and_shape(config: dict[str, Any]) -> tuple[int, int, int]:

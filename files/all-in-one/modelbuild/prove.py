@@ -15,7 +15,7 @@ from modelbuild.candidate import candidate_folder
 from modelbuild.errors import BuildError
 from modelbuild.gate import Answers, answer, compare_answers, judge, measure_speed, sample_sequences
 from modelbuild.golden import golden_results
-from modelbuild.graph import files_of, weight_bytes
+from modelbuild.graph import place_graph, weight_bytes
 from modelbuild.progress import say
 from modelbuild.quantise import FLOAT32, QUANTISED, TABLE, Recipe, quantise, quantise_products, recipe_for
 from modelbuild.request import GATE_TEXT, PROOF_TEXT, Request
@@ -161,7 +161,7 @@ class _Proof:
         if self.trials:
             quantise_products(source, folder / QUANTISED, recipe)
         else:
-            place(self.quantised / QUANTISED, folder / QUANTISED)  # everything in INT8 is there already
+            place_graph(self.quantised / QUANTISED, folder)  # everything in INT8 is there already
         for name in ("tokenizer.json", "config.json"):
             place(self.fused / name, folder / name)
         candidate_folder(folder, self.profile, QUANTISED, self.output)
@@ -185,14 +185,12 @@ class _Proof:
     def _write(self, chosen: Trial) -> dict[str, Any]:
         in_float = chosen.recipe == FLOAT32
         file = FLOAT if in_float else QUANTISED
-        for path in files_of(chosen.folder / file):
-            place(path, self.folder / path.name)
+        place_graph(chosen.folder / file, self.folder)
         for name in ("tokenizer.json", "config.json"):
             place(self.fused / name, self.folder / name)
         if self.request.keep_float and not in_float:
             (self.folder / "float").mkdir()
-            for path in files_of(self.fused / FLOAT):
-                place(path, self.folder / "float" / path.name)
+            place_graph(self.fused / FLOAT, self.folder / "float")
         int8_bytes = weight_bytes((self.trials[0].folder if in_float else chosen.folder) / QUANTISED)
         shutil.rmtree(self.scratch)
         candidate_folder(self.folder, self.profile, file, self.output)

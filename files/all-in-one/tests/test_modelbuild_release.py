@@ -148,7 +148,8 @@ def test_the_manifest_hashes_every_file_of_the_release(tmp_path: Path) -> None:
     build = exported(tmp_path)
     build.run(*STAGES)
     names = {path.name for path in build.released.iterdir()} - {"manifest.json"}
-    assert set(build.manifest["files"]) == names == {"model.int8.onnx", "tokenizer.json", "config.json", "gate.json"}
+    model = {"model.int8.onnx", "model.int8.onnx.data"}
+    assert set(build.manifest["files"]) == names == {*model, "tokenizer.json", "config.json", "gate.json"}
     for name, sha256 in build.manifest["files"].items():
         assert hashlib.sha256((build.released / name).read_bytes()).hexdigest() == sha256
 
@@ -330,9 +331,40 @@ def test_the_float_graph_is_kept_when_asked_for(tmp_path: Path) -> None:
     build = exported(tmp_path)
     kept = dataclasses.replace(build, request=dataclasses.replace(build.request, keep_float=True))
     kept.run(*STAGES)
-    assert (kept.released / "float" / "model.onnx").stat().st_mode & 0o777 == 0o444
-    assert "float/model.onnx" in kept.manifest["files"]
+    for name in ("float/model.onnx", "float/model.onnx.data"):
+        assert (kept.released / name).stat().st_mode & 0o777 == 0o444
+        assert name in kept.manifest["files"]
     assert kept.manifest["file"] == "model.int8.onnx"
+
+
+def prebuilt(folder: Path, overrides: dict[str, Any]) -> Build:
+    """A build of a repository's own graph with its tensors in several files, none of it fusable."""
+    source = tiny_graphs.write_model(folder / "source", inputs=tiny_graphs.ALL_INPUTS)
+    tiny_graphs.keep_tensors_beside(source / "model.onnx")
+    content = tiny_graphs.profile(
+        source={"type": "folder", "path": str(source)}, route="prebuilt", file="model.onnx", pooling=None
+    )
+    (folder / "profile.json").write_text(json.dumps(content))
+    workspace = Workspace(folder / "models", folder / "cache", folder / "state")
+    profile = parse_profile(content)
+    fetch(workspace, profile)
+    request = make_request(profile, {**LENIENT, **ANYTHING, **overrides}, keep_float=True)
+    return Build(workspace, request, folder / "profile.json")
+
+
+@pytest.mark.parametrize(("overrides", "file"), [({}, "model.int8.onnx"), ({"max_time_ratio": 1e-6}, "model.onnx")])
+def test_a_graph_with_its_tensors_in_several_files_becomes_a_release_with_one(
+    tmp_path: Path, overrides: dict[str, Any], file: str
+) -> None:
+    build = prebuilt(tmp_path, overrides)
+    build.run("export", *STAGES)
+    names = {path.name for path in build.released.iterdir() if path.name.startswith("model")}
+    assert build.manifest["file"] == file
+    assert names == {file, f"{file}.data"} <= set(build.manifest["files"])
+    assert build.manifest["sizes"]["int8_bytes"] > (build.released / file).stat().st_size
+    moved = build.released.rename(tmp_path / "elsewhere")
+    assert golden.check(Embedder(moved)) > 0.999
+    assert stat.S_IMODE((moved / f"{file}.data").stat().st_mode) == 0o444
 
 
 @pytest.mark.parametrize("overrides", [{"min_mean_cosine": 1.5}, {"max_drift": -0.1}, {"min_cosine": True}])
