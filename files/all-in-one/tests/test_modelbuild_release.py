@@ -30,7 +30,12 @@ from pipeline.reranker import Reranker
 
 PAYLOAD = Path(modelbuild.__file__).parent.parent
 # INT8 gains nothing on matrices this small, so its speed is not what these tests are about.
-LENIENT = {"max_time_ratio": 1e6, "min_top1_agreement": 0.5, "min_language_top1_agreement": 0.5}
+LENIENT = {
+    "max_time_ratio": 1e6,
+    "max_versus_full_int8": 1e6,
+    "min_top1_agreement": 0.5,
+    "min_language_top1_agreement": 0.5,
+}
 ANYTHING = {"embedding": {"min_top10_overlap": 0, "min_language_top10_overlap": 0, "min_spearman": 0}}
 PERFECTION = {"embedding": {"min_mean_cosine": 1.0}, "reranker": {"min_spearman": 1.0}}
 
@@ -231,6 +236,21 @@ def test_int8_slower_than_float_is_refused(tmp_path: Path) -> None:
     assert result["recipe"] == "float32"
     assert "time_ratio" in result["reason"]
     assert len(json.loads((build.released / "gate.json").read_text())["attempts"]) == 1
+
+
+def test_a_mix_that_takes_much_longer_than_everything_in_int8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(folders: dict[str, Path], *_: Any) -> dict[str, float]:
+        return {name: {"float_ms": 10.0, "int8_ms": 5.6, "full_int8_ms": 5.0}[name] for name in folders}
+
+    monkeypatch.setattr("modelbuild.prove.measure_speed", measured)
+    monkeypatch.setattr("modelbuild.prove.while_choosing", lambda thresholds: {})
+    build = exported(tmp_path, overrides={**PERFECTION, "max_versus_full_int8": 1.1})
+    assert build.run(*STAGES)["recipe"] == "float32"
+    attempts = json.loads((build.released / "gate.json").read_text())["attempts"]
+    assert [attempt["speed"]["versus_full_int8"] for attempt in attempts] == [1.0, 1.12]
+    assert "versus_full_int8 1.12 is above 1.1" in attempts[1]["wrong"]
 
 
 def test_a_float_model_that_ranks_nonsense_first_is_an_error(tmp_path: Path) -> None:
