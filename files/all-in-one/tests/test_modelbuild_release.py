@@ -127,6 +127,7 @@ def test_the_manifest_says_what_was_asked_chosen_and_measured(tmp_path: Path) ->
     assert (manifest["output"], manifest["dimension"], manifest["max_length"]) == ("sentence_embedding", 32, 64)
     assert manifest["pad_id"] == 0
     assert manifest["gate"]["passed"] is True
+    assert (manifest["gate"]["queries"], manifest["gate"]["looks_at_held_out"]) == (320, 1)
     assert manifest["gate"]["mean_cosine"] >= 0.99
     assert manifest["sizes"]["int8_bytes"] < manifest["sizes"]["float_bytes"]
     assert set(manifest["speed"]) == {"float_ms", "int8_ms", "full_int8_ms", "time_ratio", "versus_full_int8"}
