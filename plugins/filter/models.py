@@ -12,19 +12,69 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "files" / "all-in-one"
 
 from modelbuild.errors import BuildError
 from modelbuild.hub import beside_graph, choose
-from modelbuild.profile import Profile, profile_problems
+from modelbuild.profile import COMMIT, Profile, hashes_problem, profile_problems
+from modelbuild.thresholds import thresholds_for
 
 Profiles = dict[str, dict[str, Any]]
 
 
-def model_profiles(catalogue: Profiles, extra: Profiles, pins: Profiles) -> Profiles:
-    """All profiles by name: the operator's own go before the catalogue's, and a pin before either's revision."""
-    profiles = {**catalogue, **extra}
-    for name, pin in pins.items():
-        if name in profiles and isinstance(profiles[name].get("source"), dict):
+def model_profiles(catalogue: Profiles, extra: Any, pins: Any) -> Profiles:
+    """All profiles by name: the operator's own go before the catalogue's, and a pin before either's revision.
+
+    What the operator wrote that is no profile or no pin is left out here; model_problems tells what is wrong with it.
+    """
+    own = extra if isinstance(extra, dict) else {}
+    profiles = {**catalogue, **{name: profile for name, profile in own.items() if isinstance(profile, dict)}}
+    for name, pin in pins.items() if isinstance(pins, dict) else ():
+        if name in profiles and isinstance(profiles[name].get("source"), dict) and not model_pin_problems(pin):
             source = {**profiles[name]["source"], "revision": pin["revision"]}
             profiles[name] = {**profiles[name], "source": source, "files": pin.get("files") or {}}
     return profiles
+
+
+def model_problems(extra: Any, pins: Any, thresholds: Any) -> list[str]:
+    """Everything wrong with models_extra_profiles, models_pins and models_gate_thresholds, a sentence each."""
+    given = {"models_extra_profiles": extra, "models_pins": pins, "models_gate_thresholds": thresholds}
+    problems = [
+        f"{variable} is {value!r}; expected entries by name. Write {{}} for none; docs/models.md has examples."
+        for variable, value in given.items()
+        if not isinstance(value, dict)
+    ]
+    if isinstance(extra, dict):
+        problems += model_profiles_problems(extra)
+    if isinstance(pins, dict):
+        problems += [
+            f"models_pins, {name}: {problem} Run playbooks/pin.yml, or take the entry out."
+            for name, pin in pins.items()
+            for problem in model_pin_problems(pin)
+        ]
+    if isinstance(thresholds, dict):
+        problems += model_thresholds_problems(thresholds)
+    return problems
+
+
+def model_pin_problems(pin: Any) -> list[str]:
+    """Everything wrong with one pin."""
+    if not isinstance(pin, dict):
+        return [f"it is {pin!r}, expected the fields revision and files."]
+    problems = [f"{name} is not a field of a pin." for name in pin if name not in ("revision", "files")]
+    revision, files = pin.get("revision"), pin.get("files")
+    if not isinstance(revision, str) or not COMMIT.fullmatch(revision):
+        problems.append(f"revision is {revision!r}, expected a commit hash of 40 hexadecimal digits.")
+    if files is not None and (expected := hashes_problem(files)):
+        problems.append(f"files is {files!r}, expected {expected}.")
+    return problems
+
+
+def model_thresholds_problems(thresholds: dict[str, Any]) -> list[str]:
+    """What is wrong with the thresholds, checked as the build does; one that is wrong for both kinds is told once."""
+    problems = []
+    for name, value in thresholds.items():
+        try:
+            thresholds_for("embedding", {name: value})
+        except BuildError as error:
+            problems.append(f"models_gate_thresholds: {error} Correct it, or take it out for the default.")
+    return problems
 
 
 def model_profiles_problems(profiles: dict[str, Any]) -> list[str]:
@@ -72,6 +122,6 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "model_profiles": model_profiles,
-            "model_profiles_problems": model_profiles_problems,
+            "model_problems": model_problems,
             "model_pins": model_pins,
         }

@@ -106,7 +106,7 @@ def read_overrides(text: str | None) -> dict[str, Any]:
 
 def _check(name: str, value: Any, known: Mapping[str, float]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(str(name), known, n=1)
         hint = f", did you mean {near[0]}" if near else f"; the names are {', '.join(known)}"
         raise BuildError(f"Thresholds: {name} is unknown{hint}.")
     if isinstance(value, bool) or not isinstance(value, int | float):
