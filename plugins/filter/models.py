@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,46 @@ def model_pins(answers: list[dict[str, Any]], profiles: Profiles) -> Profiles:
     return {answer["item"]: model_pin(answer["json"], profiles[answer["item"]]) for answer in answers}
 
 
+def model_pin_name_problems(profiles: Profiles, asked: list[Any], by_name: bool) -> list[str]:
+    """Why what is asked cannot be pinned, a sentence each. A chosen model that needs no pin is a problem only `by_name`."""
+    problems = []
+    for name in asked:
+        if not isinstance(name, str) or name not in profiles:
+            near = difflib.get_close_matches(str(name), profiles, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(sorted(profiles))}."
+            problems.append(f"{name!r} is no model of the catalogue or of models_extra_profiles; {hint}")
+        elif wrong := model_profile_problems(profiles[name], name):
+            problems += [f"models_extra_profiles, {name}: {problem}" for problem in wrong]
+        elif by_name and profiles[name]["source"]["type"] != "hub":
+            problems.append(
+                f"{name} comes from {profiles[name]['source']['type']}, not from a hub: there is nothing to pin. "
+                "Take it out of models_pin_names."
+            )
+    return problems
+
+
+def model_pin_names(profiles: Profiles, asked: list[str], update: bool) -> list[str]:
+    """Whom the hub is asked about: what has no commit, or with `update` everything that comes from a hub."""
+    sources = {name: profiles[name]["source"] for name in asked}
+    return [name for name, source in sources.items() if source["type"] == "hub" and (update or not source["revision"])]
+
+
+def model_pin_report(profiles: Profiles, asked: list[str], new: Profiles) -> list[str]:
+    """What is true now of each model that was asked for; `profiles` and their pins are from before."""
+    told = []
+    for name in dict.fromkeys(asked):
+        source = profiles[name]["source"]
+        if source["type"] != "hub":
+            told.append(f"{name} comes from {source['type']}: there is nothing to pin")
+        elif name not in new:
+            told.append(f"{name} was pinned already, to {source['revision']}")
+        elif source["revision"] == new[name]["revision"]:
+            told.append(f"{name} stays pinned to {source['revision']}, which the hub still has as its newest")
+        else:
+            told.append(f"{name} is pinned now, to {new[name]['revision']}")
+    return told
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -124,4 +165,7 @@ class FilterModule:
             "model_profiles": model_profiles,
             "model_problems": model_problems,
             "model_pins": model_pins,
+            "model_pin_name_problems": model_pin_name_problems,
+            "model_pin_names": model_pin_names,
+            "model_pin_report": model_pin_report,
         }
