@@ -148,8 +148,8 @@ def _models(given: Input) -> Iterator[str]:
 
 
 def _pinned(profile: dict[str, Any]) -> bool:
-    source = profile.get("source") or {}
-    return source.get("type") != "hub" or bool(source.get("revision"))
+    source = profile.get("source")
+    return not isinstance(source, dict) or source.get("type") != "hub" or bool(source.get("revision"))
 
 
 def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], given: Input) -> Iterator[str]:
@@ -225,7 +225,7 @@ def preflight_problems(given: Input) -> list[str]:
         f"Variable: {error}. Correct it in the inventory; docs/roles/ has each variable's type and choices."
         for error in given["spec_errors"]
     ]
-    problems += given["models_profiles_problems"]
+    problems += given["models_problems"]
     for check in (_machine, _disk, _listen, _ports, _models, _build, _folders, _files):
         problems += check(given)
     return problems

@@ -100,6 +100,8 @@ def _order(gate: dict[str, Any]) -> str:
         parts.append(f"rank correlation {gate['spearman']:.3f}")
     if parts and "queries" in gate:
         parts.append(f"over {gate['queries']:.0f} held-out queries")
+    if parts and (looks := gate.get("looks_at_held_out")):
+        parts.append("looked at once" if looks == 1 else f"looked at {looks} times to choose the recipe")
     return ", ".join(parts)
 
 

@@ -20,7 +20,7 @@ from modelbuild.errors import BuildError
 from modelbuild.publish import LISTABLE, READABLE, publish
 from modelbuild.request import Request
 from modelbuild.room import check_room
-from modelbuild.sandbox import Sandbox, stop_unit
+from modelbuild.sandbox import Sandbox, stop_unit, unit_result, why_ended
 from modelbuild.watch import Log
 from modelbuild.workspace import Workspace, make_folder, read_json, write_json
 
@@ -114,7 +114,10 @@ class Build:
         told = _answer(lines)
         if code == 0 and told is not None:
             return told
-        raise BuildError(str((told or {}).get("error") or self._why_stopped(name, code)))
+        why = str((told or {}).get("error") or self._why_stopped(name, code))
+        if self.sandbox:
+            stop_unit(self.unit)  # a failed unit keeps its name, for its result to be asked
+        raise BuildError(why)
 
     def _command(self, name: str) -> list[str]:
         profile = f"--profile={self.workspace.frozen_profile(self.request.id)}"
@@ -129,11 +132,7 @@ class Build:
     def _why_stopped(self, name: str, code: int) -> str:
         """What ended a stage that could not say so itself."""
         if self.sandbox:
-            return (
-                f"The stage {name} was stopped (exit code {code}): it needed more than {self.sandbox.memory_mb} MB of "
-                f"memory or {self.sandbox.seconds} s, or was killed; `journalctl --unit={self.unit}` tells which. "
-                "Raise models_build_memory_mb or models_build_seconds, and run this again: finished stages are kept."
-            )
+            return why_ended(name, code, unit_result(self.unit), self.sandbox, self.unit)
         reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"The stage {name} was stopped ({reason}). Run this again: finished stages are kept."
 

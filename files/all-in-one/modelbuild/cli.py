@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         sentence = _no_space(options, error) or (str(error) if isinstance(error, EXPECTED) else None)
         if sentence is None:
-            raise
+            traceback.print_exc()
+            sentence = (
+                f"{options.stage} failed: {type(error).__name__}: {error}. The traceback is in the "
+                "log. Run this again, and report it if it repeats: finished stages are kept."
+            )
         print(f"error: {sentence}", file=sys.stderr)
         report({"changed": False, "error": sentence})
         return 1

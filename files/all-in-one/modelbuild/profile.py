@@ -103,7 +103,7 @@ def profile_problems(profile: Mapping[str, Any]) -> list[str]:
         "prefixes": _prefixes,
         "languages": _texts,
         "file": _relative_file,
-        "files": _hashes,
+        "files": hashes_problem,
         "basis": _text,
     }
     for name, check in checks.items():
@@ -185,7 +185,8 @@ def _relative_file(value: Any) -> str | None:
     return None if right else "an .onnx file's path inside the snapshot"
 
 
-def _hashes(value: Any) -> str | None:
+def hashes_problem(value: Any) -> str | None:
+    """What was expected instead, if `value` is not the hashes of files by their names."""
     right = isinstance(value, dict) and all(
         isinstance(name, str) and not name.startswith("/") and ".." not in name and SHA256.fullmatch(str(sha256))
         for name, sha256 in value.items()
@@ -194,7 +195,7 @@ def _hashes(value: Any) -> str | None:
 
 
 def _source(value: Any) -> str | None:
-    if not isinstance(value, dict) or value.get("type") not in SOURCE_FIELDS:
+    if not isinstance(value, dict) or value.get("type") not in tuple(SOURCE_FIELDS):  # may be of any type
         return f"an object whose type is one of {', '.join(SOURCE_FIELDS)}"
     needed = SOURCE_FIELDS[value["type"]]
     if value["type"] == "hub" and set(value) == {"type", *needed} and value["revision"] is None:

@@ -71,13 +71,32 @@ class Sandbox:
         names = [name for name in (*PASSED, *passed) if name in environment]
         scratch = writable / "tmp"
         return [
-            *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"),
+            *("systemd-run", "--quiet", "--pipe", "--wait", "--service-type=exec"),
             *(f"--unit={unit}", f"--slice={SLICE}"),
             *(f"--property={name}={value}" for name, value in properties.items()),
             *(f"--setenv={name}" for name in names),
             *(f"--setenv={name}={scratch}" for name in ("HOME", "TMPDIR")),
             *arguments,
         ]
+
+
+def unit_result(unit: str) -> str:
+    """How a failed unit ended, as systemd says it: oom-kill, timeout, signal, exit-code, …; "unknown" if it is gone."""
+    show = ["systemctl", "show", "--property=Result", "--property=LoadState", unit]
+    answer = subprocess.run(show, check=False, capture_output=True, text=True).stdout
+    told = dict(line.partition("=")[::2] for line in answer.splitlines())
+    return told.get("Result", "unknown") if told.get("LoadState") == "loaded" else "unknown"
+
+
+def why_ended(stage: str, code: int, result: str, sandbox: Sandbox, unit: str) -> str:
+    """A sentence on a stage that ended without saying why, from systemd's word for it."""
+    if result == "oom-kill":
+        why = f"it needed more than {sandbox.memory_mb} MB of memory. Raise models_build_memory_mb"
+    elif result == "timeout":
+        why = f"it needed more than {sandbox.seconds} s. Raise models_build_seconds"
+    else:
+        why = f"it ended by {result} and said nothing. Read `journalctl --unit={unit}` and the end of the build's log"
+    return f"The stage {stage} was stopped (exit code {code}): {why}, and run this again: finished stages are kept."
 
 
 def stop_unit(unit: str) -> None:

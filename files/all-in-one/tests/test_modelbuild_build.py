@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ PAYLOAD = Path(modelbuild.__file__).parent.parent
 # INT8 gains nothing on matrices this small, so neither speed nor order is what these tests are about.
 LENIENT = {
     "max_time_ratio": 1e6,
+    "max_versus_full_int8": 1e6,
     "embedding": {
         "min_mean_cosine": 0,
         "min_cosine": 0,
@@ -332,6 +334,57 @@ def sandboxed(tmp_path: Path, *, network: bool) -> list[str]:
         network=network,
         environment=environment,
     )
+
+
+def test_what_nobody_foresaw_is_told_in_a_sentence_with_its_traceback_in_the_log(machine: Machine) -> None:
+    profile = machine.profile()
+    folder = machine.folder.with_name("source-model")
+    (folder / "config.json").write_text("no JSON")
+    done = subprocess.run(machine.build(profile), cwd=PAYLOAD, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1 and told["changed"] is False
+    assert re.match(r"\w+ failed: \w+: .*the traceback is in the log", told["error"]), told
+    assert "Traceback" in done.stderr and "memory" not in told["error"]
+
+
+@pytest.fixture
+def systemd_that_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A systemd whose units end without a word, and which then gives this result once, until the unit is reset."""
+
+    def say(result: str) -> None:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        state = f"LoadState=loaded\\nResult={result}" if result else "LoadState=not-found"
+        (tools / "systemd-run").write_text(f"#!/bin/sh\ntouch {tools}/failed\nexit 9\n")
+        (tools / "systemctl").write_text(
+            f"#!/bin/sh\ncase $1 in show) [ -e {tools}/failed ] && printf '{state}\\n';; "
+            f"reset-failed) rm -f {tools}/failed;; esac\n"
+        )
+        for tool in tools.iterdir():
+            tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ("oom-kill", "it needed more than 123 MB of memory. Raise models_build_memory_mb"),
+        ("timeout", "it needed more than 45 s. Raise models_build_seconds"),
+        ("signal", "it ended by signal and said nothing. Read `journalctl"),
+        ("", "it ended by unknown and said nothing"),
+    ],
+)
+def test_a_stage_that_could_not_say_why_it_ended_is_explained_by_systemd(
+    machine: Machine, systemd_that_says: Callable[[str], None], tmp_path: Path, result: str, said: str
+) -> None:
+    systemd_that_says(result)
+    options = ("--sandbox-user=nobody", "--memory-mb=123", "--stage-seconds=45")
+    code, told = machine.run(machine.build(machine.profile(), *options))
+    assert code == 1 and said in told["error"], told
+    assert ("models_build" in told["error"]) == (result in ("oom-kill", "timeout"))
+    assert not (tmp_path / "tools" / "failed").exists()
 
 
 def test_a_stage_gets_no_more_than_it_needs(tmp_path: Path) -> None:
