@@ -16,6 +16,7 @@ from box import KEYS, Box, running_app, running_worker
 from app import log
 from app.settings import Settings
 from pipeline.errors import OverloadedError
+from store import search as stored
 
 RETURNS = {"id": "returns", "title": "반품 정책", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
 ERROR = {"id": "errors/e204", "title": "오류", "text": "오류 코드 E-204가 나오면 앱을 다시 시작해 주세요."}
@@ -380,6 +381,73 @@ def test_any_query_gets_an_answer(box: Box, query: str) -> None:
 )  # fmt: skip
 def test_a_wrong_search_is_explained(box: Box, body: dict[str, Any], status: int) -> None:
     assert error_of(box.client.post("/search", json=body), status)["message"]
+
+
+# Filters
+
+METADATA = (
+    {"언어": "ko", "n": 1, "tags": ["red", "blue"], "day": "2026-01-10"},
+    {"언어": "en", "n": 2.5, "tags": [], "day": "2026-02-10T09:00:00Z"},
+    {"언어": 'q"\\%(x)s', "n": -3, "day": "no day", "ok": True, "none": None},
+)
+SHELVES = [
+    {"id": f"f{number}", "text": f"선반 안내 {number}", "metadata": metadata}
+    for number, metadata in enumerate(METADATA, 1)
+]
+
+
+@pytest.fixture(scope="module")
+def shelves(box: Box) -> Iterator[Box]:
+    box.ingest(*SHELVES)
+    yield box
+    for document in SHELVES:
+        box.client.delete(f"/documents/{document['id']}")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"언어": "ko"}, {"f1"}),
+        ({"언어": ["ko", "en"]}, {"f1", "f2"}),
+        ({"언어": 'q"\\%(x)s'}, {"f3"}),
+        ({"tags": "blue"}, {"f1"}),
+        ({"n": {"gte": 1}}, {"f1", "f2"}),
+        ({"n": {"gt": 1, "lte": 2.5}}, {"f2"}),
+        ({"n": -3, "ok": True, "none": None}, {"f3"}),
+        ({"n": {"lt": 0}, "언어": "ko"}, set()),
+        ({"day": {"gte": "2026-01-10"}}, {"f1", "f2"}),
+        ({"day": {"gt": "2026-02-10T08:59:00+00:00"}}, {"f2"}),
+        ({"day": {"gte": "2026-01-01", "lt": "2026-02-01"}}, {"f1"}),
+        ({"nowhere": "x"}, set()),
+    ],
+)
+@pytest.mark.parametrize("measured", [5000, 0])
+def test_only_what_the_filter_allows_is_found(
+    shelves: Box, wanted: dict[str, Any], found: set[str], measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MEASURED_DOCUMENTS", measured)
+    assert set(shelves.found("선반 안내", filter=wanted)) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"n": {"above": 1}}, "filter.n"),
+        ({"n": {}}, "filter.n"),
+        ({"n": {"gte": "soon"}}, "filter.n.gte"),
+        ({"n": {"gte": True}}, "filter.n.gte"),
+        ({"n": {"gte": 1, "lt": "2026-01-01"}}, "filter.n"),
+        ({"n": []}, "filter.n"),
+        ({"n": [[1]]}, "filter.n"),
+        ({"n": ["x" * 300]}, "filter.n"),
+        ({"n": "nul \x00"}, "filter.n"),
+        ({"": 1}, "filter."),
+        ({str(number): 1 for number in range(17)}, "filter"),
+        ("n = 1", "filter"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_names_the_field(box: Box, wanted: Any, param: str) -> None:
+    assert error_of(box.post("/search", query="x", filter=wanted), 400)["param"] == param
 
 
 # Every answer

@@ -18,6 +18,7 @@ def wanted(releases: Path, release: str) -> Index:
 
 def undo_revisions_after_the_first(database: Database) -> None:
     database.execute("DROP TABLE job_refusals")
+    database.execute("DROP INDEX documents_metadata")
     database.execute("UPDATE alembic_version SET version_num = '0001'")
 
 
