@@ -16,6 +16,7 @@ from pipeline.errors import OverloadedError
 from store import generations
 from store import search as stored
 from store.connection import Database, Pool
+from store.filters import Filter
 from store.generations import Generation
 
 CANDIDATES = 100  # of each kind, at least
@@ -29,6 +30,7 @@ class Request:
     top_k: int
     rerank: bool
     fusion: str
+    filters: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,13 @@ class Search:
             # One picture of the index for all that follows.
             database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             generation = generations.get(database, loaded.generation.id)  # its totals of this moment
-            similarities = stored.nearest(database, generation, vector.tolist(), limit)
+            similarities = stored.nearest(database, generation, vector.tolist(), limit, request.filters)
             terms = _terms(database, generation, lexemes, codes)
             weight = word_weight(terms, generation.chunks)
             words: dict[int, float] = {}
             if weight > 0:
-                words = stored.matching(database, generation, {t.lexeme: t.weight for t in terms if t.chunks}, limit)
+                weights = {term.lexeme: term.weight for term in terms if term.chunks}
+                words = stored.matching(database, generation, weights, limit, request.filters)
                 far = [chunk for chunk in words if chunk not in similarities]
                 similarities |= stored.similarities(database, generation, vector.tolist(), far)
             fused = fuse(similarities, words, weight)
