@@ -33,9 +33,10 @@ class Log:
     def line(self, text: str) -> None:
         with self._guard:
             self.last = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            # The log first: what stderr has shown, who follows the log sees too.
             if self._stream:
                 print(text, file=self._stream, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
 
 def _drop_old(file: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,16 @@ def machine(tmp_path: Path) -> Machine:
     folder = tmp_path / "machine"
     folder.mkdir()
     return Machine(folder)
+
+
+@pytest.fixture
+def seen_machine() -> Iterator[Machine]:
+    """A machine whose models lie where an unprivileged builder can see them, as temporary folders do not."""
+    with tempfile.TemporaryDirectory(dir="/srv") as outer:
+        Path(outer).chmod(0o755)
+        folder = Path(outer) / "machine"
+        folder.mkdir()
+        yield Machine(folder)
 
 
 @pytest.fixture
@@ -343,7 +354,7 @@ def test_what_nobody_foresaw_is_told_in_a_sentence_with_its_traceback_in_the_log
     done = subprocess.run(machine.build(profile), cwd=PAYLOAD, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout)
     assert done.returncode == 1 and told["changed"] is False
-    assert re.match(r"\w+ failed: \w+: .*the traceback is in the log", told["error"]), told
+    assert re.match(r"\w+ failed: \w+: .*The traceback is in the log", told["error"]), told
     assert "Traceback" in done.stderr and "memory" not in told["error"]
 
 
@@ -377,11 +388,11 @@ def systemd_that_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     ],
 )
 def test_a_stage_that_could_not_say_why_it_ended_is_explained_by_systemd(
-    machine: Machine, systemd_that_says: Callable[[str], None], tmp_path: Path, result: str, said: str
+    seen_machine: Machine, systemd_that_says: Callable[[str], None], tmp_path: Path, result: str, said: str
 ) -> None:
     systemd_that_says(result)
     options = ("--sandbox-user=nobody", "--memory-mb=123", "--stage-seconds=45")
-    code, told = machine.run(machine.build(machine.profile(), *options))
+    code, told = seen_machine.run(seen_machine.build(seen_machine.profile(), *options))
     assert code == 1 and said in told["error"], told
     assert ("models_build" in told["error"]) == (result in ("oom-kill", "timeout"))
     assert not (tmp_path / "tools" / "failed").exists()
