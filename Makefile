@@ -31,7 +31,7 @@ test-all: test test-rest ## The same, then every other scenario and the faults
 
 test-rest: # what `make test` leaves out
 	@./bootstrap.sh shellcheck openssl
-	@molecule/run.sh preflight docker stack
+	@molecule/run.sh preflight docker stack switch broken routes
 
 gates: .venv-tests/.stamp # linters and types
 	@yamllint --strict .

@@ -66,12 +66,17 @@ def test_a_pin_holds_the_hashes_of_what_the_route_needs() -> None:
             {"rfilename": "pytorch_model.bin", "lfs": {"sha256": "22" * 32}},
             {"rfilename": "onnx/model.onnx", "lfs": {"sha256": "33" * 32}},
             {"rfilename": "onnx/model.onnx_data", "lfs": {"sha256": "44" * 32}},
+            {"rfilename": "onnx/Constant_7_attr__value", "lfs": {"sha256": "55" * 32}},
+            {"rfilename": "onnx/model_fp16.onnx", "lfs": {"sha256": "66" * 32}},
+            {"rfilename": "onnx/model_fp16.onnx_data", "lfs": {"sha256": "77" * 32}},
+            {"rfilename": "onnx/tokenizer.json", "lfs": {"sha256": "88" * 32}},
         ],
     }
     assert model_pin(listing, CATALOGUE["mmarco-mMiniLMv2-L12-H384-v1"])["files"] == {"model.safetensors": "11" * 32}
     assert set(model_pin(listing, CATALOGUE["gte-multilingual-base"])["files"]) == {
         "onnx/model.onnx",
         "onnx/model.onnx_data",
+        "onnx/Constant_7_attr__value",
     }
 
 

@@ -122,6 +122,50 @@ def test_a_refusal_of_the_hub_is_told_and_nothing_is_written(hub: Hub, inventory
     assert not (inventory / "group_vars/onebox/models_pins.yml").exists()
 
 
-def test_what_comes_from_no_hub_is_not_pinned(hub: Hub, inventory: Path) -> None:
-    code, output = pin(hub, inventory, models_pin_names=["demo-reranker"], models_pin_update=True)
-    assert code != 0 and "demo-reranker comes from demo, not from a hub" in output, output
+def said(output: str) -> str:
+    """Without the line breaks that make it fit the terminal."""
+    return " ".join(output.split())
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_what_comes_from_no_hub_is_not_pinned(hub: Hub, inventory: Path, update: bool) -> None:
+    code, output = pin(hub, inventory, models_pin_names=["demo-reranker"], models_pin_update=update)
+    assert code != 0 and "demo-reranker comes from demo, not from a hub" in said(output), output
+
+
+def test_each_model_is_told_what_became_of_it(hub: Hub, inventory: Path) -> None:
+    _, output = pin(hub, inventory)
+    assert f"mmarco-mMiniLMv2-L12-H384-v1 is pinned now, to {'ab' * 20}" in said(output), output
+    assert "all-MiniLM-L6-v2 was pinned already, to 8b3219a92973c328a8e22fadcfa821b5dc75636a" in said(output), output
+    _, output = pin(hub, inventory, models_embedding="demo-multilingual-e5-small")
+    assert "demo-multilingual-e5-small comes from demo: there is nothing to pin" in said(output), output
+    assert f"mmarco-mMiniLMv2-L12-H384-v1 was pinned already, to {'ab' * 20}" in said(output), output
+    names = ["mmarco-mMiniLMv2-L12-H384-v1"]
+    _, output = pin(hub, inventory, models_pin_names=names, models_pin_update=True)
+    assert "stays pinned to" in said(output), output
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"models_pin_names": ["mmarco-mMiniLM"]}, "'mmarco-mMiniLM' is no model of the catalogue"),
+        ({"models_pin_names": ["all-MiniLM-L6-v3"]}, "did you mean all-MiniLM-L6-v2?"),
+        ({"models_reranker": "bge-reranker-v2-m4"}, "did you mean bge-reranker-v2-m3?"),
+        (
+            {"models_pin_names": ["mine"], "models_extra_profiles": {"mine": {"source": "text"}}},
+            "mine: kind is missing",
+        ),
+    ],
+)
+def test_names_that_cannot_be_pinned_are_told_and_nothing_is_written(
+    hub: Hub, inventory: Path, variables: dict[str, Any], sentence: str
+) -> None:
+    code, output = pin(hub, inventory, **variables)
+    assert code != 0 and sentence in said(output) and "Nothing was pinned" in output, output
+    assert hub.tokens == [] and not (inventory / "group_vars/onebox/models_pins.yml").exists()
+
+
+def test_an_inventory_without_a_folder_for_the_pins_is_told_what_to_make(hub: Hub, inventory: Path) -> None:
+    shutil.rmtree(inventory / "group_vars/onebox")
+    code, output = pin(hub, inventory)
+    assert code != 0 and "group_vars/onebox is not a folder" in said(output) and "Make it" in said(output), output

@@ -16,6 +16,7 @@ def read(name: str) -> list[dict[str, Any]]:
 PASSAGES = read("passages.jsonl")
 QUERIES = read("queries.jsonl")
 HELDOUT = read("heldout.jsonl")
+CLASSES = {"paraphrase", "keyword", "short", "misspelt", "cross"}
 
 
 def squeezed(text: str) -> str:
@@ -44,15 +45,37 @@ def test_english_passages_are_paragraphs_of_60_to_130_words() -> None:
             assert 130 <= len(passage["text"]) <= 320, passage["id"]
 
 
-def test_there_are_50_queries_to_tune_with_and_30_held_out_half_of_them_korean() -> None:
-    assert len(QUERIES) == 50
-    assert Counter(query["language"] for query in HELDOUT) == {"ko": 15, "en": 15}
+def test_there_are_100_queries_to_tune_with_and_100_held_out_half_of_them_korean() -> None:
+    for queries in (QUERIES, HELDOUT):
+        assert Counter(query["language"] for query in queries) == {"ko": 50, "en": 50}
+
+
+def test_every_class_of_query_is_well_represented_in_both_languages() -> None:
+    for queries in (QUERIES, HELDOUT):
+        seen = Counter((query["class"], query["language"]) for query in queries)
+        assert {kind for kind, _ in seen} == CLASSES
+        assert min(seen.values()) >= 6, seen
+
+
+def test_a_query_across_languages_has_no_answer_in_its_own() -> None:
+    languages = {passage["id"]: passage["language"] for passage in PASSAGES}
+    for query in QUERIES + HELDOUT:
+        own = query["language"] in {languages[known] for known in query["relevant"]}
+        assert (query["class"] == "cross") == (not own), query["id"]
+
+
+def test_a_short_query_has_one_to_three_words() -> None:
+    for query in QUERIES + HELDOUT:
+        if query["class"] == "short":
+            assert 1 <= len(query["query"].split()) <= 3, query["id"]
+        elif query["class"] == "paraphrase":
+            assert len(query["query"].split()) > 3, query["id"]
 
 
 def test_every_label_names_one_to_three_existing_passages() -> None:
     known = {passage["id"] for passage in PASSAGES}
     for query in QUERIES + HELDOUT:
-        assert set(query) == {"id", "language", "query", "relevant"}
+        assert set(query) == {"id", "language", "class", "query", "relevant"}
         assert 1 <= len(query["relevant"]) <= 3
         assert set(query["relevant"]) <= known, query["id"]
 
@@ -70,5 +93,5 @@ def test_no_query_is_a_title_or_a_sentence_of_a_passage() -> None:
     for query in QUERIES + HELDOUT:
         text = squeezed(query["query"])
         assert text not in titles, query["id"]
-        if len(text) > 8:  # shorter ones are codes and keywords, which a passage has to contain
+        if query["class"] not in ("keyword", "short"):  # those a passage has to contain
             assert not any(text in passage for passage in texts), query["id"]

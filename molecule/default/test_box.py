@@ -144,6 +144,17 @@ def test_from_outside_only_ssh_and_the_box_listen() -> None:
     assert ports == {"22", "8080"}
 
 
+def test_every_container_is_healthy() -> None:
+    """Soon: nobody waited for the worker, so after a boot its first check may be still to come."""
+    deadline = time.monotonic() + 90
+    while states := set(vm("docker ps --format '{{.Names}} {{.Status}}'").splitlines()):
+        if all("(healthy)" in state for state in states):
+            return
+        assert time.monotonic() < deadline, states
+        time.sleep(1)
+    pytest.fail("no container runs")
+
+
 def test_containers_run_without_privileges() -> None:
     for identifier in vm("docker ps --quiet").split():
         box = json.loads(vm(f"docker inspect {identifier}"))[0]
@@ -152,7 +163,6 @@ def test_containers_run_without_privileges() -> None:
         assert box["HostConfig"]["CapDrop"] == ["ALL"] and not box["HostConfig"]["CapAdd"], box["Name"]
         assert "no-new-privileges:true" in box["HostConfig"]["SecurityOpt"], box["Name"]
         assert box["HostConfig"]["Memory"] > 0, box["Name"]
-        assert box["State"]["Health"]["Status"] == "healthy", box["Name"]
 
 
 def test_models_are_mounted_read_only() -> None:

@@ -79,6 +79,25 @@ def start(playbook: str, variables: dict[str, object]) -> subprocess.Popen[str]:
     )
 
 
+def until(process: subprocess.Popen[str], text: str) -> str:
+    """The output of a running playbook up to the line that contains `text`."""
+    assert process.stdout is not None
+    output = ""
+    for line in process.stdout:
+        output += line
+        if text in line:
+            return output
+    raise AssertionError(f"it ended without {text!r}:\n{output}")
+
+
+def rest(process: subprocess.Popen[str]) -> str:
+    """The output that `until` left, to the playbook's end."""
+    assert process.stdout is not None
+    output = process.stdout.read()
+    process.wait(timeout=60)
+    return output
+
+
 def play(playbook: str, variables: dict[str, object] | None = None) -> tuple[int, str]:
     """Exit code and output of a playbook run with these extra variables."""
     process = start(playbook, variables or {})

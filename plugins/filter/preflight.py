@@ -5,16 +5,24 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# What a build checks on the VM is foretold here; it needs the standard library alone.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "files" / "all-in-one"))
+
+from modelbuild.room import memory_mb
+from modelbuild.sandbox import unseen_below
 
 Input = dict[str, Any]
 
 TESTED = {("Debian", "13")}
 SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
-# Peak of the export: its libraries, and the weights about four times (2.9 GB were measured with 470 MB).
-BUILD_BASE_MB, BUILD_FACTOR = 1100, 4
+# What the services take beside a build: with the demo's two models, of 470 MB each before INT8, 2.5 GB were measured.
+SERVICES_BASE_MB = 1500
+SERVICES = ("app", "worker", "postgres", "redis")
 ARCHITECTURES = {"x86_64", "aarch64"}
 # What the tests run with; another value is an alternative.
 TESTED_CHOICES = {"docker_source": "debian", "model_builder_torch_source": "debian", "stack_image_source": "debian"}
@@ -140,8 +148,8 @@ def _models(given: Input) -> Iterator[str]:
 
 
 def _pinned(profile: dict[str, Any]) -> bool:
-    source = profile.get("source") or {}
-    return source.get("type") != "hub" or bool(source.get("revision"))
+    source = profile.get("source")
+    return not isinstance(source, dict) or source.get("type") != "hub" or bool(source.get("revision"))
 
 
 def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], given: Input) -> Iterator[str]:
@@ -163,23 +171,39 @@ def _model(variable: str, name: str, profiles: dict[str, dict[str, Any]], given:
 
 
 def _build(given: Input) -> Iterator[str]:
-    """What building the larger of the two models takes beside what runs: measured with the demo's of 470 MB."""
+    """What building the larger of the two models takes beside the services; the build itself asks what is free."""
     chosen = [given["models_profiles"].get(str(given[name]), {}) for name in ("models_embedding", "models_reranker")]
-    size = max(_whole(profile.get("size_mb")) or 0 for profile in chosen)
-    limit = _whole(given["models_build_memory_mb"])
+    sizes = [_whole(profile.get("size_mb")) or 0 for profile in chosen]
+    size, limit = max(sizes), _whole(given["models_build_memory_mb"])
     if not size or limit is None:
         return
-    needed = BUILD_BASE_MB + BUILD_FACTOR * size
+    needed = memory_mb(size)
+    limits = sum(_whole(given[f"stack_{service}_memory_mb"]) or 0 for service in SERVICES)
+    services = min(limits, SERVICES_BASE_MB + sum(sizes))
     if limit < needed:
         yield (
             f"models_build_memory_mb is {limit}; expected at least {needed} for a model of {size} MB."
             " Raise it (and use a VM that has as much), or choose a smaller model."
         )
-    elif given["facts"]["memtotal_mb"] < needed:
+    elif given["facts"]["memtotal_mb"] < needed + services:
         yield (
-            f"Memory: {given['facts']['memtotal_mb']} MB; expected at least {needed} to build a model of {size} MB."
+            f"Memory: {given['facts']['memtotal_mb']} MB; expected at least {needed + services}, {needed} to build a"
+            f" model of {size} MB and {services} for the services beside it."
             " Use a larger VM, or choose a smaller model."
         )
+
+
+def _folders(given: Input) -> Iterator[str]:
+    for variable in ("models_embedding", "models_reranker"):
+        source = given["models_profiles"].get(str(given[variable]), {}).get("source")
+        path = source.get("path") if isinstance(source, dict) else None
+        hiding = unseen_below(Path(path)) if isinstance(path, str) else None
+        if hiding:
+            yield (
+                f"{variable} is {given[variable]}, whose folder {path} lies below {hiding}, which builds do not see;"
+                " expected a folder that the unprivileged build user can read. Put the model below /srv or /opt on"
+                " the VM, and write that path in its profile."
+            )
 
 
 def _files(given: Input) -> Iterator[str]:
@@ -201,8 +225,8 @@ def preflight_problems(given: Input) -> list[str]:
         f"Variable: {error}. Correct it in the inventory; docs/roles/ has each variable's type and choices."
         for error in given["spec_errors"]
     ]
-    problems += given["models_profiles_problems"]
-    for check in (_machine, _disk, _listen, _ports, _models, _build, _files):
+    problems += given["models_problems"]
+    for check in (_machine, _disk, _listen, _ports, _models, _build, _folders, _files):
         problems += check(given)
     return problems
 

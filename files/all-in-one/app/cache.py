@@ -1,30 +1,46 @@
-"""Vectors of recent queries, in Redis. The box works without it, slower; nothing is lost when it vanishes."""
+"""Vectors of texts that were asked for lately, in Redis. The box works without it, slower; nothing is lost with it."""
 
 import hashlib
+import struct
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import redis
 
 from app.log import log
 
-Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
-
 TIMEOUT = 0.25  # seconds: longer than that and computing is quicker
 PAUSE = 5.0  # seconds without Redis after it failed, so that a dead one does not slow every request
 KEEP = 24 * 3600  # seconds
+HEADER = struct.Struct("<I?")  # tokens, truncated; float32 values follow
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A text's vector [dim] float32, the tokens it took, and whether it was cut to fit."""
+
+    vector: np.ndarray[Any, np.dtype[np.float32]]
+    tokens: int
+    truncated: bool
 
 
 class VectorCache:
-    """Keys hold the release, the role and a hash of the text: another model or role never meets an old vector."""
+    """Without a URL there is no cache, and that is no degradation."""
 
     def __init__(self, url: str) -> None:
-        """Without a URL there is no cache, and that is no degradation."""
         self._client = _connect(url) if url else None
         self._guard = threading.Lock()
         self._failed_at = float("-inf")
         self._why = ""
+
+    @staticmethod
+    def key(release: str, role: str, text: str) -> str:
+        """Names release, role and a hash of the text: another model or role never meets an old vector."""
+        return f"vector:{release}:{role}:{hashlib.sha256(text.encode('utf-8')).hexdigest()}"
 
     @property
     def degraded(self) -> str | None:
@@ -40,22 +56,31 @@ class VectorCache:
             except redis.RedisError as error:
                 self._fail(error)
 
-    def get(self, release: str, role: str, text: str) -> Vector | None:
-        if not self._client or not self._due():
-            return None
+    def get_many(self, keys: Sequence[str], dimension: int) -> dict[str, Cached]:
+        """What is known of the keys; entries of another dimension are not believed."""
+        if not keys or not self._client or not self._due():
+            return {}
         try:
-            found = self._client.get(_key(release, role, text))
+            found: Any = self._client.mget(keys)
             self._recover()
         except redis.RedisError as error:
             self._fail(error)
-            return None
-        return np.frombuffer(found, dtype="<f4") if isinstance(found, bytes) else None
+            return {}
+        size = HEADER.size + 4 * dimension
+        return {
+            key: _unpack(entry)
+            for key, entry in zip(keys, found, strict=True)
+            if isinstance(entry, bytes) and len(entry) == size
+        }
 
-    def put(self, release: str, role: str, text: str, vector: Vector) -> None:
-        if not self._client or not self._due():
+    def put_many(self, entries: Mapping[str, Cached]) -> None:
+        if not entries or not self._client or not self._due():
             return
         try:
-            self._client.set(_key(release, role, text), vector.astype("<f4").tobytes(), ex=KEEP)
+            with self._client.pipeline(transaction=False) as pipeline:
+                for key, entry in entries.items():
+                    pipeline.set(key, _pack(entry), ex=KEEP)
+                pipeline.execute()
         except redis.RedisError as error:
             self._fail(error)
 
@@ -75,7 +100,7 @@ class VectorCache:
         with self._guard:
             if not self._why:
                 log("cache_lost", "warning", error=type(error).__name__)
-            self._why = f"Query vectors are not cached: Redis does not answer ({type(error).__name__})."
+            self._why = f"Vectors are not cached: Redis does not answer ({type(error).__name__})."
             self._failed_at = time.monotonic()
 
 
@@ -83,5 +108,10 @@ def _connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=None)
 
 
-def _key(release: str, role: str, text: str) -> str:
-    return f"vector:{release}:{role}:{hashlib.sha256(text.encode('utf-8')).hexdigest()}"
+def _pack(entry: Cached) -> bytes:
+    return HEADER.pack(entry.tokens, entry.truncated) + entry.vector.astype("<f4").tobytes()
+
+
+def _unpack(content: bytes) -> Cached:
+    tokens, truncated = HEADER.unpack_from(content)
+    return Cached(np.frombuffer(content, dtype="<f4", offset=HEADER.size).astype(np.float32), tokens, truncated)

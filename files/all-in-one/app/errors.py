@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from app.log import log_exception
-from pipeline.errors import ModelError
+from pipeline.errors import AbandonedError, ModelError, OverloadedError
 from store.errors import StoreError
 
 TYPES = {
@@ -60,6 +60,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeout, _database)
     app.add_exception_handler(StoreError, _not_ready)
     app.add_exception_handler(ModelError, _model)
+    app.add_exception_handler(OverloadedError, _overloaded)
+    app.add_exception_handler(AbandonedError, _abandoned)
 
 
 def _api_error(_: Request, error: Exception) -> JSONResponse:
@@ -101,6 +103,17 @@ def _not_ready(_: Request, error: Exception) -> JSONResponse:
 def _model(_: Request, error: Exception) -> JSONResponse:
     log_exception("model_failed", error)
     return response(ApiError(500, "The model failed on this input; the log has the details.", code="model_failed"))
+
+
+def _overloaded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OverloadedError)
+    message = f"The box is overloaded: {error} Try again in {error.retry_after} s."
+    return response(ApiError(429, message, code="overloaded", retry_after=error.retry_after))
+
+
+def _abandoned(_: Request, __: Exception) -> JSONResponse:
+    """For the log alone: nobody reads it. 499 is what proxies write for a client that closed the connection."""
+    return response(ApiError(499, "The client went away.", code="client_closed_request"))
 
 
 def unexpected(error: Exception) -> JSONResponse:

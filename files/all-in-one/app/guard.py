@@ -1,5 +1,6 @@
 """What every request passes first: an id, the key, the size of its body, a line in the log."""
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ApiError, response, unexpected
 from app.log import log, request_id
 from app.settings import Settings
+from app.waiting import begin
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -72,7 +74,7 @@ class Guard:
             error = ApiError(413, f"The body has more than {most} bytes; send less at once.", code="body_too_large")
             await response(error)(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        await _answer(self._app, scope, body, receive, send)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body, None once it is too large."""
@@ -102,14 +104,28 @@ class Guard:
         log("request", method=scope["method"], path=path, status=status, ms=elapsed)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+async def _answer(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    """Hand the request on, and note when its client hangs up meanwhile."""
+    gone = begin()
+    hung_up = asyncio.Event()
     sent = False
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+        hung_up.set()
 
     async def replay() -> Message:
         nonlocal sent
         if sent:
-            return await receive()
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
         sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replay
+    watcher = asyncio.create_task(watch())
+    try:
+        await app(scope, replay, send)
+    finally:
+        watcher.cancel()

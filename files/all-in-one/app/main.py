@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 from app import errors
 from app.guard import Guard
-from app.routes import documents, embeddings, health, page, rerank, search
-from app.services import Services
+from app.routes import admin, documents, embeddings, health, page, rerank, search
+from app.services import SERVER_THREADS, Services
 
 
 def create_app(services: Services) -> FastAPI:
@@ -16,6 +17,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = SERVER_THREADS
         services.models.start()
         yield
         services.close()
@@ -23,7 +25,7 @@ def create_app(services: Services) -> FastAPI:
     # The interactive documentation pages would load scripts from elsewhere.
     app = FastAPI(title="onebox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (health, embeddings, rerank, documents, search, page):
+    for module in (health, embeddings, rerank, documents, search, admin, page):
         app.include_router(module.router)
     errors.install(app)
     app.add_middleware(Guard, settings=services.settings)

@@ -1,12 +1,11 @@
-"""The loaded models, and how requests get at them: through a bounded number of places, in threads."""
+"""The loaded models, which share two lanes: one for queries, one for bulk work."""
 
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from app.errors import ApiError
 from app.log import log
 from pipeline.embedder import Embedder
 from pipeline.errors import ModelError
+from pipeline.lanes import Lanes
 from pipeline.loading import Loader
 from pipeline.reranker import Reranker
 from store import generations, wanted
@@ -52,17 +52,16 @@ class Models:
     """Loads in the background, so that the port opens at once; `why` says what is still missing."""
 
     pool: Pool
-    places: int
+    lanes: Lanes
     loaded: Loaded | None = None
     why: str = "The models are being loaded."
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._free = threading.BoundedSemaphore(self.places)
         self._thread = threading.Thread(target=self._load_until_whole, name="load-models", daemon=True)
         # What may stand in during development takes the place of proven releases, when the environment asks for it.
-        self._embedding = Loader("embedding", Embedder, checked=not os.environ.get("EMBED_FALLBACK"))
-        self._reranking = Loader("reranker", Reranker, checked=not os.environ.get("RERANK_FALLBACK"))
+        self._embedding = Loader("embedding", self._embedder, checked=not os.environ.get("EMBED_FALLBACK"))
+        self._reranking = Loader("reranker", self._reranker, checked=not os.environ.get("RERANK_FALLBACK"))
 
     def start(self) -> None:
         self._thread.start()
@@ -76,21 +75,11 @@ class Models:
             raise ApiError(503, self.why, code="not_ready", retry_after=2)
         return self.loaded
 
-    @contextmanager
-    def place(self) -> Iterator[Loaded]:
-        """The models for one request's inference. ApiError 429 when too many wait already."""
-        loaded = self.get()
-        if not self._free.acquire(blocking=False):
-            raise ApiError(
-                429,
-                f"{self.places} requests are waiting for the models already; try again.",
-                code="overloaded",
-                retry_after=1,
-            )
-        try:
-            yield loaded
-        finally:
-            self._free.release()
+    def _embedder(self, folder: Path) -> Embedder:
+        return Embedder(folder, lanes=self.lanes)
+
+    def _reranker(self, folder: Path) -> Reranker:
+        return Reranker(folder, lanes=self.lanes)
 
     def _load_until_whole(self) -> None:
         """Until the wanted releases serve: a damaged one is looked at again, and taken once it is mended."""

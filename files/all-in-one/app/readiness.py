@@ -8,7 +8,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from app.models import Loaded, Models
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, OverloadedError
 from store import generations
 from store.connection import Pool
 from store.errors import StoreError
@@ -50,6 +50,8 @@ class Readiness:
             score = loaded.reranker.score(QUESTION, [ANSWER])[0] if loaded.reranker else 0.0
         except (psycopg.Error, PoolTimeout):
             return "The database does not answer."
+        except OverloadedError:
+            return None  # busy answering: that is what it is ready for
         except (StoreError, ModelError) as error:
             return str(error)
         if not np.isfinite(vector).all() or not np.any(vector) or score is None:

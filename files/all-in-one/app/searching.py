@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from app.cache import VectorCache
 from app.models import Loaded
 from app.ranking import Term, best_per_document, fuse, reorder, word_weight
+from app.vectors import Vectors
+from app.waiting import gone
+from pipeline.errors import OverloadedError
 from store import generations
 from store import search as stored
 from store.connection import Database, Pool
+from store.filters import Filter
 from store.generations import Generation
 
 CANDIDATES = 100  # of each kind, at least
@@ -27,6 +30,7 @@ class Request:
     top_k: int
     rerank: bool
     fusion: str
+    filters: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class _Candidates:
 class Search:
     """Searches the active generation."""
 
-    def __init__(self, pool: Pool, cache: VectorCache, *, rerank_top_k: int, rerank_deadline: float) -> None:
+    def __init__(self, pool: Pool, vectors: Vectors, *, rerank_top_k: int, rerank_deadline: float) -> None:
         self._pool = pool
-        self._cache = cache
+        self._vectors = vectors
         self._rerank_top_k = rerank_top_k
         self._rerank_deadline = rerank_deadline
 
@@ -72,12 +76,8 @@ class Search:
         }
 
     def query_vector(self, loaded: Loaded, query: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """The query's vector, from the cache if it was asked before."""
-        release = loaded.embedder.release_id
-        vector = self._cache.get(release, "query", query)
-        if vector is None or len(vector) != loaded.embedder.dim:
-            vector = loaded.embedder.encode_array([query], input_type="query")[0]
-            self._cache.put(release, "query", query, vector)
+        encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
+        vector: np.ndarray[Any, Any] = encoded.vectors[0]
         return vector
 
     def _retrieve(
@@ -88,12 +88,13 @@ class Search:
             # One picture of the index for all that follows.
             database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             generation = generations.get(database, loaded.generation.id)  # its totals of this moment
-            similarities = stored.nearest(database, generation, vector.tolist(), limit)
+            similarities = stored.nearest(database, generation, vector.tolist(), limit, request.filters)
             terms = _terms(database, generation, lexemes, codes)
             weight = word_weight(terms, generation.chunks)
             words: dict[int, float] = {}
             if weight > 0:
-                words = stored.matching(database, generation, {t.lexeme: t.weight for t in terms if t.chunks}, limit)
+                weights = {term.lexeme: term.weight for term in terms if term.chunks}
+                words = stored.matching(database, generation, weights, limit, request.filters)
                 far = [chunk for chunk in words if chunk not in similarities]
                 similarities |= stored.similarities(database, generation, vector.tolist(), far)
             fused = fuse(similarities, words, weight)
@@ -114,7 +115,10 @@ class Search:
             return found.order, {}, {"ran": False, "why": refusal, "candidates": 0}
         deadline = time.monotonic() + self._rerank_deadline
         texts = [_judged_text(found.passages[chunk]) for chunk in judged]
-        scores = loaded.reranker.score(request.query, texts, deadline=deadline)
+        try:
+            scores = loaded.reranker.score(request.query, texts, deadline=deadline, lane="query", gone=gone())
+        except OverloadedError as error:
+            return found.order, {}, {"ran": False, "why": f"overloaded: {error}", "candidates": 0}
         in_time = {chunk: score for chunk, score in zip(judged, scores, strict=True) if score is not None}
         if not in_time:
             return found.order, {}, {"ran": False, "why": "the deadline passed before the first pair", "candidates": 0}

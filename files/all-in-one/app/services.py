@@ -10,9 +10,17 @@ from app.models import Models
 from app.readiness import Readiness
 from app.searching import Search
 from app.settings import Settings
+from app.vectors import Vectors
+from pipeline.lanes import Lanes, Limits
 from store.connection import Pool, open_pool
 
 DATABASE_CONNECTIONS = 8
+# Requests that compute or wait for it. Each holds a thread of the server's, which has more than both together:
+# bulk work, however much, leaves threads for queries, and both leave some for health and ingestion.
+QUERY_REQUESTS = 32
+BULK_REQUESTS = 16
+SERVER_THREADS = 64
+BULK_TOKENS = 1_000_000  # that wait at once: memory is bounded with them
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Services:
     pool: Pool
     cache: VectorCache
     models: Models
+    vectors: Vectors
     search: Search
     readiness: Readiness
 
@@ -36,9 +45,14 @@ def make(settings: Settings, database: str) -> Services:
     """Services for a database (libpq connection string). Nothing here waits for it."""
     pool = open_pool(database, size=DATABASE_CONNECTIONS)
     cache = VectorCache(settings.redis_url)
-    models = Models(pool, settings.max_inferences)
-    search = Search(pool, cache, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
-    return Services(settings, pool, cache, models, search, Readiness(pool, models))
+    lanes = Lanes(
+        query=Limits(jobs=QUERY_REQUESTS, wait=settings.query_wait),
+        bulk=Limits(jobs=BULK_REQUESTS, tokens=BULK_TOKENS, wait=settings.bulk_wait),
+    )
+    models = Models(pool, lanes)
+    vectors = Vectors(cache)
+    search = Search(pool, vectors, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
+    return Services(settings, pool, cache, models, vectors, search, Readiness(pool, models))
 
 
 def _of(request: Request) -> Services:

@@ -25,7 +25,8 @@ class Settings:
     max_candidates: int = 1000
     max_documents: int = 1000
     max_text: int = 1_000_000  # characters of one document or input
-    max_inferences: int = 32  # requests that may wait for the models at once; more are asked to come back
+    query_wait: float = 2.0  # seconds of predicted wait above which a query is asked to come back
+    bulk_wait: float = 30.0  # the same for bulk work
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -40,7 +41,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
         rerank_deadline=_integer(environment, "RERANK_DEADLINE_MS", 2000, 1, 60_000) / 1000,
         max_body=_integer(environment, "MAX_BODY_BYTES", Settings.max_body, 1024, 1 << 30),
-        max_inferences=_integer(environment, "MAX_INFERENCES", Settings.max_inferences, 1, 10_000),
+        query_wait=_integer(environment, "QUERY_WAIT_MS", 2000, 1, 600_000) / 1000,
+        bulk_wait=_integer(environment, "BULK_WAIT_MS", 30_000, 1, 600_000) / 1000,
     )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deployment import images, recap, releases, secrets
+from deployment.deploy import Box
+from host import lease
 
 Result = dict[str, object]
 
@@ -38,25 +42,39 @@ def _image(arguments: argparse.Namespace) -> Result:
     return {"changed": True, "tag": tag}
 
 
+@contextmanager
+def _locked(arguments: argparse.Namespace, command: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock of this VM; gives what raises if it was lost."""
+    state, owner, wait = arguments.state, arguments.owner, arguments.lock_wait
+    with lease.hold(state, owner=owner, command=command, wait=wait, say=_tell) as held:
+        yield lambda: lease.check(state, held)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _assemble(arguments: argparse.Namespace) -> Result:
-    name, new = releases.assemble(arguments.root, arguments.payload, arguments.wanted)
-    return {
-        "changed": new,
-        "digest": name,
-        "current": releases.current(arguments.root),
-        "verified": releases.verified(arguments.state),
-    }
+    # Not a file: another run would write its own there before this one has read it.
+    wanted = json.load(sys.stdin)
+    with _locked(arguments, "assemble"):
+        name, new = releases.assemble(arguments.root, arguments.payload, wanted)
+    return {"changed": new, "digest": name}
 
 
-def _accept(arguments: argparse.Namespace) -> Result:
-    changed = releases.accept(arguments.root, arguments.state, arguments.digest)
-    pruned = releases.prune(arguments.root / "releases", arguments.keep, arguments.digest)
-    pruned += releases.prune(arguments.root / "payloads", arguments.keep, arguments.payload.name)
-    return {"changed": changed, "pruned": pruned}
-
-
-def _begin(arguments: argparse.Namespace) -> Result:
-    return {"changed": releases.begin(arguments.state, arguments.digest)}
+def _deploy(arguments: argparse.Namespace) -> Result:
+    folders = (arguments.root, arguments.state, arguments.models, arguments.patience)
+    if Box(*folders).is_done(arguments.digest):
+        return {"changed": False}
+    with _locked(arguments, "deploy") as still_held:
+        box = Box(*folders, still_held)
+        # Another run may have done it while this one waited.
+        if box.is_done(arguments.digest):
+            return {"changed": False}
+        box.deploy(arguments.digest)
+        pruned = releases.prune(arguments.root / "releases", arguments.keep, arguments.digest)
+        pruned += releases.prune(arguments.root / "payloads", arguments.keep, arguments.payload.name)
+    return {"changed": True, "pruned": pruned}
 
 
 def _recap(arguments: argparse.Namespace) -> Result:
@@ -91,17 +109,22 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--registry-image", default=None)
         if name == "image":
             sub.add_argument("name", choices=["base", *(image.name for image in images.IMAGES)])
-    sub = command("assemble", _assemble, "make the immutable deployment of payload and templates")
-    sub.add_argument("--payload", type=Path, required=True)
-    sub.add_argument("--wanted", type=Path, required=True)
-    sub = command("accept", _accept, "make a deployment current and verified, and prune old ones")
-    sub.add_argument("--digest", required=True)
-    sub.add_argument("--payload", type=Path, required=True)
-    sub.add_argument("--keep", type=int, default=3)
+    summary = "make the immutable deployment of the payload and of the files on standard input, a JSON object"
+    assemble = command("assemble", _assemble, summary)
+    deploy = command(
+        "deploy", _deploy, "try a deployment, let it serve, and prune; put the previous one back on failure"
+    )
+    deploy.add_argument("--digest", required=True)
+    deploy.add_argument("--models", type=Path, default=Path("/opt/models"))
+    deploy.add_argument("--patience", type=int, default=180, help="seconds for containers to become healthy")
+    deploy.add_argument("--keep", type=int, default=3)
+    for sub in (assemble, deploy):
+        sub.add_argument("--payload", type=Path, required=True)
+        sub.add_argument("--lock-wait", type=float, default=0.0, help="seconds to wait for another run")
+        sub.add_argument("--owner", default="somebody", help="who runs this, for the others")
     sub = command("recap", _recap, "say what the box is")
     sub.add_argument("--models", type=Path, default=Path("/opt/models"))
     sub.add_argument("--address", required=True, help="what the box listens on, HOST:PORT")
-    command("begin", _begin, "note that the containers are about to change").add_argument("--digest", required=True)
     return parser
 
 
@@ -110,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         print(json.dumps(arguments.run(arguments)))
-    except (releases.DeploymentError, images.ImageError, OSError) as error:
+    except (releases.DeploymentError, images.ImageError, lease.LeaseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

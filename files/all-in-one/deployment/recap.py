@@ -13,7 +13,7 @@ from typing import Any
 from deployment.releases import current, verified
 
 TIMEOUT = 10  # seconds
-MODELS = (("emb", "Embedding:"), ("rerank", "Reranker:"))
+MODELS = (("embedding", "emb", "Embedding:"), ("reranker", "rerank", "Reranker:"))
 WIDTH = 12
 # The app itself, never a proxy that the environment may name.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -28,18 +28,37 @@ def lines(root: Path, state: Path, models: Path, address: str) -> list[str]:
         where += f"  (from your desk: ssh -L {port}:127.0.0.1:{port} VM)"
     key_file = state / "secrets" / "api_key"
     recap = [f"The box answers: {where}"]
-    recap += _condition("127.0.0.1" if host == "0.0.0.0" else host, port, key_file)
-    recap += [line for link, label in MODELS for line in _model(models / link, label)]
+    health, condition = _health("127.0.0.1" if host == "0.0.0.0" else host, port, key_file)
+    recap += condition
+    served = health.get("models")
+    if not served:
+        recap.append("What serves could not be asked; these are the models that the links name:")
+    for kind, name, label in MODELS:
+        link = models / name
+        recap += _served(served[kind], link, label) if served else _model(link, link, label)
     recap.append(f"{'API key:':{WIDTH}}{key_file} (on the VM, as root)")
     recap.append(f"{'Deployment:':{WIDTH}}{digest}" + (", verified" if digest == verified(state) else ", NOT verified"))
     return recap
 
 
-def _model(link: Path, label: str) -> list[str]:
+def _served(model: dict[str, Any] | None, link: Path, label: str) -> list[str]:
+    """What the app says that it computes with; None is a reranker that cannot serve."""
+    linked = Path(os.readlink(link)).name if link.is_symlink() else "nothing"
+    if model is None:
+        return [f"{label:{WIDTH}}none serves; {link} names {linked}"]
+    if model["release"] is None:
+        return [f"{label:{WIDTH}}{model['name'] or 'a stand-in'}, which is no release"]
+    told = _model(link.parent / "releases" / model["release"], link, label)
+    if linked != model["release"]:
+        told.append(f"{' ' * WIDTH}{model['release']} serves, though {link} names {linked}")
+    return told
+
+
+def _model(folder: Path, link: Path, label: str) -> list[str]:
     try:
-        title, *notes = _proof(json.loads((link / "manifest.json").read_text(encoding="utf-8")))
+        title, *notes = _proof(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{label:{WIDTH}}{link}/manifest.json cannot be read ({error!r}): run playbooks/models.yml"]
+        return [f"{label:{WIDTH}}{folder}/manifest.json cannot be read ({error!r}): run playbooks/models.yml"]
     previous = link.with_name(f"{link.name}.previous")
     if previous.is_symlink():
         notes.append(f"previous release, for playbooks/rollback.yml: {Path(os.readlink(previous)).name}")
@@ -81,6 +100,8 @@ def _order(gate: dict[str, Any]) -> str:
         parts.append(f"rank correlation {gate['spearman']:.3f}")
     if parts and "queries" in gate:
         parts.append(f"over {gate['queries']:.0f} held-out queries")
+    if parts and (looks := gate.get("looks_at_held_out")):
+        parts.append("looked at once" if looks == 1 else f"looked at {looks} times to choose the recipe")
     return ", ".join(parts)
 
 
@@ -92,8 +113,8 @@ def _size(manifest: dict[str, Any]) -> str:
     return f"{sizes['int8_bytes'] / 1e6:.0f} MB INT8 (float {float_mb})"
 
 
-def _condition(host: str, port: str, key_file: Path) -> list[str]:
-    """What the running app says about itself: nothing while all is well."""
+def _health(host: str, port: str, key_file: Path) -> tuple[dict[str, Any], list[str]]:
+    """The running app's /health, empty without an answer, and its condition in words, none while all is well."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
     try:
         keys = key_file.read_text(encoding="utf-8").split() if key_file.is_file() else []
@@ -101,10 +122,8 @@ def _condition(host: str, port: str, key_file: Path) -> list[str]:
         with _open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
             health = json.load(answer)
     except (OSError, HTTPException, ValueError) as error:
-        return [f"NO ANSWER from {url}: {error}"]
+        return {}, [f"NO ANSWER from {url}: {error}"]
     if health["status"] == "ok":
-        return []
-    return [
-        f"{health['status'].upper()}: {reason}"
-        for reason in health.get("degraded") or ["/health says no more without the key"]
-    ]
+        return health, []
+    reasons = health.get("degraded") or ["/health says no more without the key"]
+    return health, [f"{health['status'].upper()}: {reason}" for reason in reasons]

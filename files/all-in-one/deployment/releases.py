@@ -8,11 +8,13 @@ digest, and the next run finishes the work, whatever the run's own "changed" say
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from deployment.files import digest, link_atomically, write_atomically
+from deployment.files import link_atomically, write_atomically
 from host.audit import audit
 
 WANTED = (".env", "docker-compose.yml")
@@ -23,18 +25,20 @@ class DeploymentError(Exception):
     """What cannot be deployed, and what to do about it."""
 
 
-def identify(payload: Path, wanted: Path) -> str:
-    """Digest of a deployment: the payload's name, which is its digest, and the two files in `wanted`."""
-    for name in WANTED:
-        if not (wanted / name).is_file():
-            raise DeploymentError(f"{wanted / name} is missing: run the playbook again, it is written before this step")
-    return hashlib.sha256(f"{payload.name} {digest(wanted, WANTED)}".encode()).hexdigest()[:12]
+def identify(payload: Path, wanted: Mapping[str, str]) -> str:
+    """Digest of a deployment: the payload's name, which is its digest, and the texts of its two files."""
+    if sorted(wanted) != sorted(WANTED):
+        raise DeploymentError(
+            f"The files given are {', '.join(sorted(wanted)) or 'none'}; expected {', '.join(WANTED)}."
+        )
+    texts = json.dumps([wanted[name] for name in WANTED])
+    return hashlib.sha256(f"{payload.name} {texts}".encode()).hexdigest()[:12]
 
 
-def assemble(root: Path, payload: Path, wanted: Path) -> tuple[str, bool]:
-    """Make ROOT/releases/DIGEST from payload and templates; return the digest and whether it is new.
+def assemble(root: Path, payload: Path, wanted: Mapping[str, str]) -> tuple[str, bool]:
+    """Make ROOT/releases/DIGEST from the payload and the texts by file name; return the digest and whether it is new.
 
-    The folder appears complete or not at all, by a rename on one file system.
+    The folder appears complete or not at all, by a rename on one file system. Call it under the lock.
     """
     name = identify(payload, wanted)
     release = root / "releases" / name
@@ -45,8 +49,8 @@ def assemble(root: Path, payload: Path, wanted: Path) -> tuple[str, bool]:
         shutil.rmtree(partial)
     shutil.copytree(payload, partial)
     for file in WANTED:
-        shutil.copy2(wanted / file, partial / file)
-    (partial / ".env").chmod(0o600)
+        (partial / file).touch(0o600)
+        (partial / file).write_text(wanted[file], encoding="utf-8")
     # After a power cut, too, a release that has its name has its content.
     os.sync()
     partial.rename(release)

@@ -7,6 +7,7 @@ processes never both find it free.
 import fcntl
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from host.audit import audit
 
 SECONDS = 60.0  # a lease lasts this long and is renewed three times as often
 POLL = 1.0
+PRIVATE = 0o600  # who may open the guard could keep everybody else from the lock
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,6 +64,17 @@ def hold(
                 (state_dir / "lock").unlink()
 
 
+def check(state_dir: Path, lease: Lease) -> None:
+    """LeaseError unless `lease` still holds the lock: one who was stopped for long may have lost it to another."""
+    found = _read(state_dir)
+    if not _same(found, lease):
+        now = f"{found} holds it" if found else "nobody holds it"
+        raise LeaseError(
+            f"{lease} lost the lock of this VM ({state_dir / 'lock'}) while at work; now {now}. Nothing more was "
+            "changed; run this again."
+        )
+
+
 def holder(state_dir: Path) -> Lease | None:
     """Who holds the lock now; None if nobody does, or a holder that is gone."""
     found = _read(state_dir)
@@ -103,11 +116,17 @@ def _why_free(lease: Lease) -> str:
 
 
 def _renew(state_dir: Path, lease: Lease, released: threading.Event) -> None:
-    while not released.wait(SECONDS / 3):
-        with _guarded(state_dir):
-            if not _same(_read(state_dir), lease):
-                return  # taken over while this process was stopped
-            _replace(state_dir, lease)
+    pause = SECONDS / 3
+    while not released.wait(pause):
+        try:
+            with _guarded(state_dir):
+                if not _same(_read(state_dir), lease):
+                    return  # taken over while this process was stopped
+                _replace(state_dir, lease)
+            pause = SECONDS / 3
+        except OSError as error:  # a full disk, say, which somebody may empty
+            print(f"lock: cannot be renewed ({error}), trying again", file=sys.stderr, flush=True)
+            pause = min(POLL, SECONDS / 3)
 
 
 def _write(state_dir: Path, owner: str, command: str) -> Lease:
@@ -121,6 +140,8 @@ def _write(state_dir: Path, owner: str, command: str) -> Lease:
 
 def _replace(state_dir: Path, lease: Lease) -> None:
     partial = state_dir / ".lock.partial"
+    partial.unlink(missing_ok=True)
+    partial.touch(PRIVATE)
     partial.write_text(json.dumps({**asdict(lease), "expires": time.time() + SECONDS}) + "\n", encoding="utf-8")
     partial.replace(state_dir / "lock")
 
@@ -151,6 +172,8 @@ def _born(pid: int) -> int | None:
 
 @contextmanager
 def _guarded(state_dir: Path) -> Iterator[None]:
-    with (state_dir / "lock.guard").open("w") as guard:
+    with os.fdopen(os.open(state_dir / "lock.guard", os.O_WRONLY | os.O_CREAT, PRIVATE), "w") as guard:
+        # One that an earlier version made, too.
+        os.fchmod(guard.fileno(), PRIVATE)
         fcntl.flock(guard, fcntl.LOCK_EX)
         yield

@@ -5,6 +5,7 @@ release damaged. Links are relative: they hold wherever the folder is mounted.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from modelbuild.request import file_sha256
 from modelbuild.workspace import Workspace, read_json
 
 
-def activate(workspace: Workspace, kind: str, release_id: str) -> dict[str, Any]:
-    """{"changed", "id", "previous"}. BuildError unless the release is whole and of that kind."""
+def activate(
+    workspace: Workspace, kind: str, release_id: str, still_held: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """{"changed", "id", "previous"}. BuildError unless the release is whole and of that kind.
+
+    `still_held` is called right before the links change: it raises if the lock was lost meanwhile.
+    """
     check_release(workspace.release(release_id), kind)
     link = workspace.link(kind)
     if link.exists() and not link.is_symlink():
@@ -24,6 +30,7 @@ def activate(workspace: Workspace, kind: str, release_id: str) -> dict[str, Any]
     active = workspace.linked(kind)
     if active == release_id:
         return {"changed": False, "id": release_id, "previous": workspace.previous(kind)}
+    still_held()
     if active:
         _point(workspace.previous_link(kind), active)
     _point(link, release_id)
@@ -32,7 +39,7 @@ def activate(workspace: Workspace, kind: str, release_id: str) -> dict[str, Any]
     return {"changed": True, "id": release_id, "previous": active}
 
 
-def rollback(workspace: Workspace, kind: str) -> dict[str, Any]:
+def rollback(workspace: Workspace, kind: str, still_held: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Swap the active release and the previous one. BuildError if there is none, or it is damaged."""
     previous = workspace.previous(kind)
     if not previous:
@@ -40,7 +47,7 @@ def rollback(workspace: Workspace, kind: str) -> dict[str, Any]:
             f"There is no previous {kind} to go back to: {workspace.previous_link(kind)} does not exist. Name the "
             f"model you want in models_{kind} and run playbooks/models.yml."
         )
-    result = activate(workspace, kind, previous)
+    result = activate(workspace, kind, previous, still_held)
     audit(workspace.state_dir, {"event": "rollback", "kind": kind, "release": previous, "from": result["previous"]})
     return result
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 
 from modelbuild.activate import damaged_file
 from modelbuild.errors import BuildError
-from modelbuild.publish import publish
+from modelbuild.publish import LISTABLE, READABLE, publish
 from modelbuild.request import Request
-from modelbuild.sandbox import Sandbox, stop_unit
+from modelbuild.room import check_room
+from modelbuild.sandbox import Sandbox, stop_unit, unit_result, why_ended
 from modelbuild.watch import Log
-from modelbuild.workspace import Workspace, make_folder, read_json
+from modelbuild.workspace import Workspace, make_folder, read_json, write_json
 
 STAGES = ("fetch", "export", "optimise", "quantise", "prove", "release")
 QUIET = 10.0  # seconds without a word after which the builder says that it is still there
@@ -29,20 +30,26 @@ QUIET = 10.0  # seconds without a word after which the builder says that it is s
 
 @dataclass(frozen=True)
 class Build:
-    """One run of all stages. `arguments` are the options that each stage takes; no sandbox means this very user."""
+    """One run of all stages; no sandbox means this very user.
+
+    `arguments` are the options that each stage takes beside the profile. `still_held` raises if the lock was lost.
+    `reserve_mb` of disk stay free for the database.
+    """
 
     workspace: Workspace
     request: Request
     arguments: Sequence[str]
     log: Log
     sandbox: Sandbox | None = None
+    still_held: Callable[[], None] = lambda: None
+    reserve_mb: int = 0
 
     @property
     def unit(self) -> str:
         return f"onebox-build-{self.request.profile.kind}"
 
     def run(self) -> dict[str, Any]:
-        """{"changed", "id", "stage_seconds", "peak_mb", …summary of the release}; call it under the lock."""
+        """{"changed", "id", "stage_seconds", "peak_mb", "cost", …summary of the release}; call it under the lock."""
         folder = self.workspace.release(self.request.id)
         if self.workspace.is_released(self.request.id) and not damaged_file(folder):
             return {"changed": False, **summary(read_json(folder / "manifest.json"))}
@@ -50,13 +57,16 @@ class Build:
         peaks: list[int] = []
         with _ending_in_words():
             self._prepare()
+            check_room(self.workspace, self.request, self.reserve_mb)
             for name in STAGES:
                 start = time.monotonic()
                 told = self._stage(name)
                 seconds[name] = round(time.monotonic() - start, 1)
                 peaks.append(int(told.get("peak_mb") or 0))
-        manifest = publish(self.workspace, self.request.id)
-        return {"changed": True, "stage_seconds": seconds, "peak_mb": max(peaks), **summary(manifest)}
+        manifest = publish(self.workspace, self.request.id, self.still_held)
+        self.workspace.frozen_profile(self.request.id).unlink()
+        cost = {"stage_seconds": seconds, "peak_mb": max(peaks), "cost": cost_line(seconds, max(peaks))}
+        return {"changed": True, **cost, **summary(manifest)}
 
     def _prepare(self) -> None:
         """Nobody else builds now: what lies in staging for another request was left by a run that did not end."""
@@ -68,12 +78,23 @@ class Build:
                 shutil.rmtree(folder)
         make_folder(staging)
         make_folder(self.workspace.cache_dir)
+        self._freeze_profile()
         if self.sandbox:
             for folder in (staging, self.workspace.cache_dir):
                 (folder / "tmp").mkdir(exist_ok=True)
                 # All of it: an earlier build may have run as another user.
                 give(folder, self.sandbox.user)
             staging.chmod(0o750)
+
+    def _freeze_profile(self) -> None:
+        """Keep what was asked for under the request's name: another run may write the file that it was read from."""
+        file = self.workspace.frozen_profile(self.request.id)
+        shutil.rmtree(file.parent, ignore_errors=True)
+        make_folder(file.parent)
+        write_json(file, self.request.profile.raw)
+        # Read by the build's user, whatever the umask is; written by this one alone.
+        file.parent.chmod(LISTABLE)
+        file.chmod(READABLE)
 
     def _stage(self, name: str) -> dict[str, Any]:
         """Run one stage to its end; its JSON line. BuildError with its sentence, or with what stopped it."""
@@ -93,10 +114,14 @@ class Build:
         told = _answer(lines)
         if code == 0 and told is not None:
             return told
-        raise BuildError(str((told or {}).get("error") or self._why_stopped(name, code)))
+        why = str((told or {}).get("error") or self._why_stopped(name, code))
+        if self.sandbox:
+            stop_unit(self.unit)  # a failed unit keeps its name, for its result to be asked
+        raise BuildError(why)
 
     def _command(self, name: str) -> list[str]:
-        arguments = [sys.executable, "-m", "modelbuild", name, *self.arguments]
+        profile = f"--profile={self.workspace.frozen_profile(self.request.id)}"
+        arguments = [sys.executable, "-m", "modelbuild", name, profile, *self.arguments]
         if not self.sandbox:
             # Dies with this process. (So does systemd-run; its unit is stopped by the next build.)
             return ["setpriv", "--pdeathsig=KILL", *arguments]
@@ -107,11 +132,7 @@ class Build:
     def _why_stopped(self, name: str, code: int) -> str:
         """What ended a stage that could not say so itself."""
         if self.sandbox:
-            return (
-                f"The stage {name} was stopped (exit code {code}): it needed more than {self.sandbox.memory_mb} MB of "
-                f"memory or {self.sandbox.seconds} s, or was killed; `journalctl --unit={self.unit}` tells which. "
-                "Raise models_build_memory_mb or models_build_seconds, and run this again: finished stages are kept."
-            )
+            return why_ended(name, code, unit_result(self.unit), self.sandbox, self.unit)
         reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"The stage {name} was stopped ({reason}). Run this again: finished stages are kept."
 
@@ -180,6 +201,12 @@ def give(folder: Path, user: str) -> None:
     for path in (folder, *folder.rglob("*")):
         if path.lstat().st_uid != account.pw_uid:
             os.lchown(path, account.pw_uid, account.pw_gid)
+
+
+def cost_line(seconds: Mapping[str, float], peak_mb: int) -> str:
+    """What a build took, for a recap."""
+    stages = ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items())
+    return f"built in {sum(seconds.values()):.0f} s, peak {peak_mb} MB ({stages})"
 
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:

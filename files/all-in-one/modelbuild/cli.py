@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from modelbuild.profile import KINDS, read_profile
 from modelbuild.progress import say
 from modelbuild.prune import prune
 from modelbuild.request import Request, make_request
-from modelbuild.sandbox import Sandbox
+from modelbuild.sandbox import Sandbox, check_seen
 from modelbuild.space import known_space
 from modelbuild.thresholds import read_overrides
 from modelbuild.watch import Log, watch
@@ -54,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         sentence = _no_space(options, error) or (str(error) if isinstance(error, EXPECTED) else None)
         if sentence is None:
-            raise
+            traceback.print_exc()
+            sentence = (
+                f"{options.stage} failed: {type(error).__name__}: {error}. The traceback is in the "
+                "log. Run this again, and report it if it repeats: finished stages are kept."
+            )
         print(f"error: {sentence}", file=sys.stderr)
         report({"changed": False, "error": sentence})
         return 1
@@ -99,16 +104,19 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    _add_request(command("plan", _plan, "print the release ID, and whether it is there and active"))
+    plan = command("plan", _plan, "print the release ID, and whether it is there and active")
+    _add_request(plan)
     for name in STAGES:
         _add_request(command(name, _stage, STAGE_HELP[name]))
     build = command("build", _build, "all stages, then publish the release")
     _add_request(build)
     _add_lock(build)
     build.add_argument("--activate", action="store_true", help="also point the kind's link at the release")
-    build.add_argument("--sandbox-user", help="run each stage as this user in a systemd unit of its own")
+    for added in (plan, build):
+        added.add_argument("--sandbox-user", help="each stage runs as this user in a systemd unit of its own")
     build.add_argument("--memory-mb", type=int, default=6000, help="memory of a sandboxed stage (default: %(default)s)")
     build.add_argument("--stage-seconds", type=int, default=7200, help="time of a sandboxed stage (%(default)s)")
+    build.add_argument("--reserve-mb", type=int, default=0, help="disk that stays free (default: %(default)s)")
     build.add_argument("--log", type=Path, help="also write what is said to this file; `watch` follows it")
     follow = command("watch", _watch, "print what is new in a build's log")
     follow.add_argument("--log", type=Path, required=True)
@@ -120,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--kind", choices=KINDS, required=True)
     remove = command("prune", _prune, "remove the releases that nothing names any more")
     remove.add_argument("--keep", type=int, required=True, help="releases of a kind that stay in any case")
+    remove.add_argument("--recent", type=float, default=3600.0, help="seconds that a new release stays (%(default)s)")
     remove.add_argument("--in-use", action="append", default=[], metavar="ID", help="never removed; may be repeated")
     for added in (change, back, remove):
         _add_folders(added)
@@ -128,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", type=Path, required=True, help="JSON file that describes the model")
+    command.add_argument(
+        "--profile", type=Path, required=True, help="JSON file that describes the model; - is standard input"
+    )
     command.add_argument("--thresholds", help="overrides of the gate's thresholds: JSON, or a JSON file")
     command.add_argument(
         "--sensitivity-budget", type=float, default=120.0, help="seconds for mixed precision (default: %(default)s)"
@@ -155,8 +166,11 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 
 def _request(options: argparse.Namespace) -> Request:
+    profile = read_profile(options.profile)
+    if profile.source["type"] == "folder" and getattr(options, "sandbox_user", None):
+        check_seen(Path(profile.source["path"]), options.sandbox_user)
     return make_request(
-        read_profile(options.profile),
+        profile,
         read_overrides(options.thresholds),
         sensitivity_budget=options.sensitivity_budget,
         keep_float=options.keep_float,
@@ -164,10 +178,11 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 @contextmanager
-def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[None]:
+def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Hold the lock of this VM; gives what raises if it was lost."""
     state_dir = options.state_dir.absolute()
-    with lease.hold(state_dir, owner=options.owner, command=options.stage, wait=options.lock_wait, say=tell):
-        yield
+    with lease.hold(state_dir, owner=options.owner, command=options.stage, wait=options.lock_wait, say=tell) as held:
+        yield lambda: lease.check(state_dir, held)
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
@@ -210,23 +225,24 @@ def _build(options: argparse.Namespace) -> dict[str, Any]:
     sandbox = None
     if options.sandbox_user:
         sandbox = Sandbox(options.sandbox_user, options.memory_mb, options.stage_seconds, workspace.state_dir)
-    with _locked(options, log.line):
-        result = Build(workspace, request, _stage_arguments(options), log, sandbox).run()
+    with _locked(options, log.line) as still_held:
+        result = Build(
+            workspace, request, _stage_arguments(options), log, sandbox, still_held, options.reserve_mb
+        ).run()
         if options.activate:
-            result["changed"] |= activate(workspace, request.profile.kind, request.id)["changed"]
+            result["changed"] |= activate(workspace, request.profile.kind, request.id, still_held)["changed"]
     return result
 
 
 def _stage_arguments(options: argparse.Namespace) -> list[str]:
     arguments = [
-        f"--profile={options.profile.absolute()}",
         f"--models-dir={options.models_dir.absolute()}",
         f"--cache-dir={options.cache_dir.absolute()}",
         f"--state-dir={options.state_dir.absolute()}",
         f"--sensitivity-budget={options.sensitivity_budget}",
     ]
-    if options.thresholds:
-        arguments.append(f"--thresholds={options.thresholds}")
+    if options.thresholds:  # perhaps a file, which another run may write
+        arguments.append(f"--thresholds={json.dumps(read_overrides(options.thresholds))}")
     return [*arguments, *(["--keep-float"] if options.keep_float else [])]
 
 
@@ -235,18 +251,18 @@ def _watch(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _activate(options: argparse.Namespace) -> dict[str, Any]:
-    with _locked(options, _tell):
-        return activate(_workspace(options), options.kind, options.release)
+    with _locked(options, _tell) as still_held:
+        return activate(_workspace(options), options.kind, options.release, still_held)
 
 
 def _rollback(options: argparse.Namespace) -> dict[str, Any]:
-    with _locked(options, _tell):
-        return rollback(_workspace(options), options.kind)
+    with _locked(options, _tell) as still_held:
+        return rollback(_workspace(options), options.kind, still_held)
 
 
 def _prune(options: argparse.Namespace) -> dict[str, Any]:
     with _locked(options, _tell):
-        return prune(_workspace(options), options.keep, options.in_use)
+        return prune(_workspace(options), options.keep, options.in_use, options.recent)
 
 
 def _tell(text: str) -> None:

@@ -47,8 +47,9 @@ def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, An
     figures = compare_with_reference(
         candidate_folder(out, profile, "model.onnx", output), profile, texts, reference, "the exported graph"
     )
-    say("export", f"{weight_bytes(out / 'model.onnx') / 1e6:.0f} MB, {figures}")
-    return {"float_bytes": weight_bytes(out / "model.onnx"), "output": output, "versus_original": figures}
+    float_bytes = weight_bytes(out / "model.onnx")
+    say("export", f"{float_bytes / 1e6:.0f} MB, {figures}")
+    return {"float_bytes": float_bytes, "output": output, "versus_original": figures}
 
 
 def _export_embedding(snapshot: Path, profile: Profile, out: Path, texts: list[Any]) -> list[Any]:
@@ -133,9 +134,13 @@ def _take_prebuilt(snapshot: Path, profile: Profile, out: Path) -> dict[str, Any
     """Take the repository's own ONNX file. There is no original to compare with: the hash is what is trusted."""
     source = snapshot / profile.file
     say("export", f"{profile.name}: taking the repository's own {profile.file}")
-    for path in files_of(source):
+    _, *tensors = files_of(source)
+    shutil.copyfile(source, out / "model.onnx")
+    for path in tensors:
         # External tensors are found by the name the graph states, so names stay.
-        shutil.copyfile(path, out / (path.name if path != source else "model.onnx"))
+        target = out / path.relative_to(source.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     for name in ("tokenizer.json", "config.json"):
         shutil.copyfile(snapshot / name, out / name)
     output = OUTPUTS[profile.kind]

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelbuild import hub
 from modelbuild.errors import BuildError
+from modelbuild.graph import files_of
 from modelbuild.profile import Profile, parse_profile
 from modelbuild.progress import say
 from modelbuild.request import file_sha256, source_fingerprint
@@ -61,13 +62,14 @@ def _fetch(workspace: Workspace, profile: Profile, folder: Path) -> Snapshot:
     say("fetch", f"{profile.name} from {describe(profile.source)}")
     {"hub": _from_hub, "folder": _from_folder, "demo": _from_demo}[profile.source["type"]](workspace, profile, partial)
     _check_content(partial, profile)
-    snapshot = write_record(partial, profile.source)
+    tensors = files_of(partial / profile.file) if profile.route == "prebuilt" else []
+    snapshot = write_record(partial, profile.source, [str(path.relative_to(partial)) for path in tensors])
     sync_tree(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     drop_old_snapshots(workspace, keep=folder)
     say("fetch", f"{snapshot.total_bytes / 1e6:.0f} MB in {folder}")
-    return Snapshot(folder, snapshot.files)
+    return Snapshot(folder, snapshot.files, snapshot.weights)
 
 
 def _from_hub(workspace: Workspace, profile: Profile, partial: Path) -> None:
@@ -84,6 +86,12 @@ def _from_folder(workspace: Workspace, profile: Profile, partial: Path) -> None:
         raise BuildError(hub.refuse_pickle(str(source), pickled[0]))
     shutil.rmtree(partial)
     shutil.copytree(source, partial, ignore=lambda _, names: [n for n in names if _is_unwanted(n)])
+    if profile.route == "prebuilt" and (source / profile.file).is_file():
+        # Whatever they are called: tensors of a graph are numbers, not code.
+        for path in files_of(source / profile.file):
+            target = partial / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _is_unwanted(name: str) -> bool:
@@ -132,6 +140,8 @@ def _check_content(folder: Path, profile: Profile) -> None:
 def _check_pins(folder: Path, profile: Profile) -> None:
     """The hashes that the profile itself states: not even the hub is believed."""
     for name, expected in profile.files.items():
+        if profile.route == "prebuilt" and not (folder / name).exists():
+            continue  # a pin knows what lies beside the graph, not yet which of it the graph names
         found = file_sha256(folder / name) if (folder / name).is_file() else "no such file"
         if found != expected:
             (folder / name).unlink(missing_ok=True)

@@ -17,7 +17,8 @@ from pipeline.tokens import TextTokenizer, TokenSequence
 
 TIMED_TEXTS = 12
 TIMED_ROUNDS = 5
-MOST_RERANKED = 100
+# Each look costs a reranker a run for every one of these queries and its candidates: 640 pairs of up to 500 tokens.
+MOST_RERANKED = 80
 DIGITS = 4
 
 

@@ -3,6 +3,7 @@
 import fnmatch
 import functools
 import os
+import posixpath
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.errors import BuildError
+from modelbuild.graph import tensor_locations
 from modelbuild.hub_errors import explain, http_status, retry_after
 from modelbuild.hub_progress import shown
 from modelbuild.profile import Profile
@@ -42,36 +44,68 @@ def download(profile: Profile, folder: Path) -> None:
     def fetch_file(name: str) -> None:
         hf_hub_download(repository, name, revision=revision, local_dir=folder)
 
-    try:
-        listing = _patiently(lambda: HfApi().model_info(repository, revision=revision, files_metadata=True))
-        published = {entry.rfilename: entry for entry in listing.siblings or []}
-        names = choose(profile, sorted(published))
+    def fetch_files(names: Sequence[str]) -> None:
         total = sum(int(published[name].size or 0) for name in names)
         _check_room(what, total, folder)
         with shown(folder, total):
             for name in names:
                 _patiently(functools.partial(fetch_file, name))
+        _check_hashes(what, folder, [published[name] for name in names])
+
+    try:
+        listing = _patiently(
+            lambda: HfApi().model_info(repository, revision=revision, files_metadata=True), server_errors=True
+        )
+        published = {entry.rfilename: entry for entry in listing.siblings or []}
+        names = choose(profile, sorted(published))
+        fetch_files(names)
+        if profile.file in names and (tensors := _tensor_files(what, profile, folder, published)):
+            fetch_files([*names, *tensors])
     except BuildError:
         raise
     except Exception as error:
         raise BuildError(explain(error, what)) from error
-    _check_hashes(what, folder, [published[name] for name in names])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def choose(profile: Profile, names: Sequence[str]) -> list[str]:
-    """Which of a repository's files a profile needs. BuildError where the weights are only in a form that runs code."""
+    """Which of a repository's files a profile needs, as far as their names tell: a graph's tensors it names itself.
+
+    BuildError where the weights are only in a form that runs code.
+    """
     code = [name for name in names if name.endswith(".py")] if profile.trusts_code else []
     wanted = [name for name in names if _matches(name, METADATA_FILES) and not _matches(name, UNUSED_FOLDERS)]
     if profile.route == "prebuilt":
-        # Tensors beside the graph carry its name: model.onnx_data, model.onnx.data, model.onnx_data_1.
-        graph = [name for name in names if name == profile.file or fnmatch.fnmatch(name, f"{profile.file}?*data*")]
-        return [*wanted, *graph, *code]
+        return [*wanted, *(name for name in names if name == profile.file), *code]
     weights = [name for name in names if name.endswith(".safetensors") and not _matches(name, UNUSED_FOLDERS)]
     pickled = [name for name in names if _matches(name, PICKLED)]
     if pickled and not weights:
         raise BuildError(refuse_pickle(profile.source["repository"], pickled[0]))
     return [*wanted, *weights, *code]
+
+
+def beside_graph(profile: Profile, names: Sequence[str]) -> list[str]:
+    """Files that may hold tensors of a prebuilt graph, as far as their names tell; it names the right ones itself."""
+    folder = posixpath.dirname(profile.file)
+    beside = [
+        name
+        for name in names
+        if posixpath.dirname(name) == folder and not _matches(posixpath.basename(name), METADATA_FILES)
+    ]
+    graphs = [name for name in beside if name.endswith(".onnx")]
+    return [name for name in beside if not name.startswith(tuple(graphs)) or name.startswith(profile.file)]
+
+
+def _tensor_files(what: str, profile: Profile, folder: Path, published: Iterable[str]) -> list[str]:
+    """The files that the downloaded graph keeps tensors in, by their names in the repository."""
+    locations = tensor_locations(folder / profile.file)
+    names = [posixpath.normpath(posixpath.join(posixpath.dirname(profile.file), location)) for location in locations]
+    if missing := sorted(set(names) - set(published)):
+        raise BuildError(
+            f"{what}: {profile.file} keeps tensors in {missing[0]}, which the repository does not have. Take another "
+            "revision, or another `file` in the profile."
+        )
+    return names
 
 
 def refuse_pickle(where: str, name: str) -> str:
@@ -86,14 +120,18 @@ def resolve_revision(repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, constants  # noqa: PLC0415
 
     try:
-        return str(_patiently(lambda: HfApi().model_info(repository, revision=revision)).sha)
+        return str(_patiently(lambda: HfApi().model_info(repository, revision=revision), server_errors=True).sha)
     except Exception as error:
         what = f"{repository}@{(revision or 'main')[:12]} at {constants.ENDPOINT}"
         raise BuildError(explain(error, what)) from error
 
 
-def _patiently(work: Callable[[], Any]) -> Any:
-    """The result of `work`, tried again where waiting may help: as told by a rate limit, else longer each time."""
+def _patiently(work: Callable[[], Any], *, server_errors: bool = False) -> Any:
+    """The result of `work`, tried again where waiting may help: as told by a rate limit, else longer each time.
+
+    `server_errors`: also where the server failed (5xx). In a file's download the library itself waits for it half a
+    minute, in a listing not at all.
+    """
     import requests  # noqa: PLC0415
 
     broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -110,12 +148,14 @@ def _patiently(work: Callable[[], Any]) -> Any:
                     raise
                 say("fetch", f"the hub limits the rate of requests: waiting {pause:.0f} s as it asks")
                 waited += pause
-            # Errors of the server (5xx) the library itself has tried again, for half a minute.
-            elif failures == ATTEMPTS or not isinstance(error, broken):
-                raise
-            else:
+            elif failures < ATTEMPTS and server_errors and status >= 500:
+                failures += 1
+                say("fetch", f"the server failed ({status}): asking again in {pause:.0f} s")
+            elif failures < ATTEMPTS and isinstance(error, broken):
                 failures += 1
                 say("fetch", f"the connection broke ({type(error).__name__}): going on in {pause:.0f} s")
+            else:
+                raise
             time.sleep(pause)
 
 

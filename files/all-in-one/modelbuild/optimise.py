@@ -13,7 +13,15 @@ from typing import Any
 from modelbuild.candidate import candidate_folder
 from modelbuild.errors import BuildError
 from modelbuild.fidelity import compare, fidelity_texts, results
-from modelbuild.graph import EXTERNAL_ABOVE, FUSABLE, files_of, layers_and_shape, weight_bytes
+from modelbuild.graph import (
+    EXTERNAL_ABOVE,
+    FUSABLE,
+    layers_and_shape,
+    make_readable,
+    remove_graph,
+    save_graph,
+    weight_bytes,
+)
 from modelbuild.profile import Profile
 from modelbuild.progress import say
 from modelbuild.request import Request
@@ -28,18 +36,23 @@ def optimise(workspace: Workspace, request: Request) -> dict[str, Any]:
     return stage(staging / "fused", lambda folder: optimise_folder(source, request.profile, folder, output))
 
 
-def optimise_folder(source: Path, profile: Profile, out: Path, output: str) -> dict[str, Any]:
-    """Fuse SOURCE/model.onnx into OUT/model.onnx; {"attention", "layers", "fused", "why", "versus_export"}."""
+def optimise_folder(
+    source: Path, profile: Profile, out: Path, output: str, *, one_file: bool = False
+) -> dict[str, Any]:
+    """Fuse SOURCE/model.onnx into OUT/model.onnx; {"attention", "layers", "fused", "why", "versus_export"}.
+
+    Its tensors are in OUT/model.onnx.data, or with `one_file` in the graph itself as long as they fit in.
+    """
+    one_file = one_file and weight_bytes(source / "model.onnx") <= EXTERNAL_ABOVE
     for name in ("tokenizer.json", "config.json"):
         place(source / name, out / name)
     config = read_json(source / "config.json")
     family = str(config.get("model_type", ""))
     layers, heads, hidden = layers_and_shape(config)
     if family not in FUSABLE:
-        return _leave_unfused(
-            source, out, f"fusion does not know the architecture {family or 'of config.json'!r}", layers
-        )
-    attention = _fuse(source / "model.onnx", out / "model.onnx", heads, hidden)
+        why = f"fusion does not know the architecture {family or 'of config.json'!r}"
+        return _leave_unfused(source, out, why, layers, one_file)
+    attention = _fuse(source / "model.onnx", out / "model.onnx", heads, hidden, one_file)
     if attention != layers:
         why = f"attention fused in {attention} of {layers} layers"
         if profile.route != "prebuilt":
@@ -47,7 +60,7 @@ def optimise_folder(source: Path, profile: Profile, out: Path, output: str) -> d
                 f"{profile.name}: {why}. The graph has another shape than this exporter's: build with the "
                 "locked versions (modelbuild/requirements.txt) in a fresh environment."
             )
-        return _leave_unfused(source, out, f"{why}: the repository's own graph has another shape", layers)
+        return _leave_unfused(source, out, f"{why}: the repository's own graph has another shape", layers, one_file)
     texts = fidelity_texts(profile)
     candidate_folder(out, profile, "model.onnx", output)
     figures = compare(profile, results(out, profile, texts), results(source, profile, texts), "the fused graph")
@@ -62,15 +75,15 @@ def optimise_folder(source: Path, profile: Profile, out: Path, output: str) -> d
     }
 
 
-def _leave_unfused(source: Path, out: Path, why: str, layers: int) -> dict[str, Any]:
-    for path in files_of(source / "model.onnx"):
-        (out / path.name).unlink(missing_ok=True)
-        place(path, out / path.name)
+def _leave_unfused(source: Path, out: Path, why: str, layers: int, one_file: bool) -> dict[str, Any]:
+    import onnx  # noqa: PLC0415
+
+    save_graph(onnx.load(str(source / "model.onnx")), out / "model.onnx", one_file=one_file)
     say("optimise", f"left as it is: {why}")
     return {"attention": 0, "layers": layers, "fused": False, "why": why, "versus_export": None}
 
 
-def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
+def _fuse(source: Path, target: Path, heads: int, hidden: int, one_file: bool) -> int:
     """Fuse and save; returns how many attention layers became one operator."""
     from onnxruntime.transformers.fusion_options import FusionOptions  # noqa: PLC0415
     from onnxruntime.transformers.optimizer import optimize_model  # noqa: PLC0415
@@ -90,6 +103,8 @@ def _fuse(source: Path, target: Path, heads: int, hidden: int) -> int:
             opt_level=0,
             optimization_options=options,
         )
-        model.save_model_to_file(str(target), use_external_data_format=weight_bytes(source) > EXTERNAL_ABOVE)
+        remove_graph(target)
+        model.save_model_to_file(str(target), use_external_data_format=not one_file)
+    make_readable(target)
     logging.disable(logging.NOTSET)
     return int(model.get_fused_operator_statistics()["Attention"])

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,9 +61,9 @@ FIELDS = tuple(name for name in Profile.__dataclass_fields__ if name != "raw")
 
 
 def read_profile(path: Path) -> Profile:
-    """Profile of a JSON file; BuildError names every field that is wrong."""
+    """Profile of a JSON file, or of standard input for `-`; BuildError names every field that is wrong."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BuildError(f"The profile {path} cannot be read: {error.strerror}. Check the path.") from error
     except ValueError as error:
@@ -102,7 +103,7 @@ def profile_problems(profile: Mapping[str, Any]) -> list[str]:
         "prefixes": _prefixes,
         "languages": _texts,
         "file": _relative_file,
-        "files": _hashes,
+        "files": hashes_problem,
         "basis": _text,
     }
     for name, check in checks.items():
@@ -184,7 +185,8 @@ def _relative_file(value: Any) -> str | None:
     return None if right else "an .onnx file's path inside the snapshot"
 
 
-def _hashes(value: Any) -> str | None:
+def hashes_problem(value: Any) -> str | None:
+    """What was expected instead, if `value` is not the hashes of files by their names."""
     right = isinstance(value, dict) and all(
         isinstance(name, str) and not name.startswith("/") and ".." not in name and SHA256.fullmatch(str(sha256))
         for name, sha256 in value.items()
@@ -193,7 +195,7 @@ def _hashes(value: Any) -> str | None:
 
 
 def _source(value: Any) -> str | None:
-    if not isinstance(value, dict) or value.get("type") not in SOURCE_FIELDS:
+    if not isinstance(value, dict) or value.get("type") not in tuple(SOURCE_FIELDS):  # may be of any type
         return f"an object whose type is one of {', '.join(SOURCE_FIELDS)}"
     needed = SOURCE_FIELDS[value["type"]]
     if value["type"] == "hub" and set(value) == {"type", *needed} and value["revision"] is None:

@@ -1,6 +1,7 @@
 """prune: releases that nothing names any more, and what builds left lying."""
 
 import shutil
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,12 +10,13 @@ from modelbuild.profile import KINDS
 from modelbuild.workspace import Workspace, read_json
 
 
-def prune(workspace: Workspace, keep: int, in_use: Iterable[str]) -> dict[str, Any]:
+def prune(workspace: Workspace, keep: int, in_use: Iterable[str], recent: float = 0.0) -> dict[str, Any]:
     """Per kind, keep what a link or `in_use` names and the newest up to `keep`: {"changed", "removed", "kept"}.
 
+    What was published within the last `recent` seconds stays too: another run may have built it, to deploy it next.
     Call it under the lock: no build is going on then, and all that lies in staging is left over.
     """
-    named = set(in_use)
+    named = set(in_use) | _published_since(workspace, time.time() - recent)
     for kind in KINDS:
         named |= {name for name in (workspace.linked(kind), workspace.previous(kind)) if name}
     removed: list[str] = []
@@ -37,6 +39,11 @@ def prune(workspace: Workspace, keep: int, in_use: Iterable[str]) -> dict[str, A
     for folder in leftovers:
         shutil.rmtree(folder)
     return {"changed": bool(removed), "removed": removed, "kept": kept, "leftovers": len(leftovers) - len(removed)}
+
+
+def _published_since(workspace: Workspace, when: float) -> set[str]:
+    files = workspace.models_dir.glob("releases/*/manifest.json")
+    return {file.parent.name for file in files if file.stat().st_mtime > when}
 
 
 def _by_kind(workspace: Workspace) -> dict[str, list[str]]:

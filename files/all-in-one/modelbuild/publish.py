@@ -7,6 +7,7 @@ files with the hashes that the prepared manifest states, copied where that user 
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from modelbuild.workspace import Workspace, make_folder, read_json, sync_tree
 READABLE, LISTABLE = 0o444, 0o755
 
 
-def publish(workspace: Workspace, release_id: str) -> dict[str, Any]:
-    """STAGING/release/ to RELEASES/ID, read-only and owned by this process's user; a damaged release gives way."""
+def publish(workspace: Workspace, release_id: str, still_held: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """STAGING/release/ to RELEASES/ID, read-only and owned by this process's user; a damaged release gives way.
+
+    `still_held` is called right before the release gets its name: it raises if the lock was lost meanwhile.
+    """
     prepared, target = workspace.staging(release_id) / "release", workspace.release(release_id)
     partial = workspace.models_dir / ".staging" / f"publish.{release_id}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -32,6 +36,7 @@ def publish(workspace: Workspace, release_id: str) -> dict[str, Any]:
             raise BuildError(f"{prepared / name} is not what its manifest states. Run the build again.")
     sync_tree(partial)
     make_folder(target.parent)
+    still_held()
     if target.exists():
         aside = workspace.models_dir / ".staging" / f"damaged.{release_id}"
         shutil.rmtree(aside, ignore_errors=True)

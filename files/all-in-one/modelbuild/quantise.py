@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelbuild.graph import EXTERNAL_ABOVE, weight_bytes
+from modelbuild.graph import EXTERNAL_ABOVE, make_readable, remove_graph, weight_bytes
 from modelbuild.outliers import split_outliers
 from modelbuild.progress import say
 from modelbuild.request import Request
@@ -65,15 +65,15 @@ def quantise(workspace: Workspace, request: Request) -> dict[str, Any]:
     return stage(staging / "quantised", work)
 
 
-def quantise_file(source: Path, target: Path, recipe: Recipe) -> None:
+def quantise_file(source: Path, target: Path, recipe: Recipe, *, one_file: bool = False) -> None:
     """A float graph to an INT8 graph in one go; the folder of `target` takes the intermediate file."""
     if not recipe.table_in_int8:
-        quantise_products(source, target, recipe)
+        quantise_products(source, target, recipe, one_file=one_file)
         return
     table = target.with_name(f".{target.stem}.{TABLE}")
     try:
         quantise_table(source, table)
-        quantise_products(table, target, recipe)
+        quantise_products(table, target, recipe, one_file=one_file)
     finally:
         for path in table.parent.glob(f"{table.name}*"):
             path.unlink()
@@ -99,8 +99,11 @@ def _rename_looked_up(model_file: Path) -> None:
     onnx.save(model, str(model_file))
 
 
-def quantise_products(source: Path, target: Path, recipe: Recipe) -> None:
-    """Weight products (MatMul, fused Attention) in INT8 by the recipe; activations get their scale at run time."""
+def quantise_products(source: Path, target: Path, recipe: Recipe, *, one_file: bool = False) -> None:
+    """Weight products (MatMul, fused Attention) in INT8 by the recipe; activations get their scale at run time.
+
+    The tensors are in TARGET.data, or with `one_file` in the graph itself as long as they fit in.
+    """
     split = target.with_name(f".{target.stem}.split.onnx")
     exact: list[str] = []
     try:
@@ -110,7 +113,7 @@ def quantise_products(source: Path, target: Path, recipe: Recipe) -> None:
             split if recipe.outliers else source,
             target,
             ["MatMul", "Attention"],
-            external=False,
+            external=not one_file or weight_bytes(source) > EXTERNAL_ABOVE,
             unsigned=recipe.weights == "uint8",
             per_channel=recipe.per_channel,
             reduce_range=recipe.weights == "int8-7bit",
@@ -136,6 +139,7 @@ def _quantise(
 ) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
 
+    remove_graph(target)
     # The quantiser's advice to run a pre-processing step is for static quantisation.
     logging.getLogger().setLevel(logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):
@@ -149,3 +153,4 @@ def _quantise(
             extra_options={"DefaultTensorType": 1},
             **options,
         )
+    make_readable(target)

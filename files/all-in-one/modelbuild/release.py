@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuild.candidate import serving_part
-from modelbuild.graph import files_of
+from modelbuild.graph import place_graph
 from modelbuild.progress import say
 from modelbuild.request import Request, file_sha256
 from modelbuild.snapshot import Snapshot, read_snapshot, snapshot_folder
@@ -26,9 +26,9 @@ def release(workspace: Workspace, request: Request) -> dict[str, Any]:
     gate = read_json(proof / "gate.json")
 
     def work(folder: Path) -> dict[str, Any]:
-        names = ("tokenizer.json", "config.json", "gate.json")
-        for path in [*files_of(proof / gate["file"]), *(proof / name for name in names)]:
-            place(path, folder / path.name)
+        place_graph(proof / gate["file"], folder)
+        for name in ("tokenizer.json", "config.json", "gate.json"):
+            place(proof / name, folder / name)
         if (proof / "float").is_dir():
             (folder / "float").mkdir()
             for path in (proof / "float").iterdir():

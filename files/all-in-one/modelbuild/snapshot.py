@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".data")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A finished snapshot. `files` maps relative names to {"sha256", "bytes"}."""
+    """A finished snapshot. `files` maps relative names to {"sha256", "bytes"}.
+
+    `weights` are files of a prebuilt graph, whatever their names.
+    """
 
     folder: Path
     files: dict[str, dict[str, Any]]
+    weights: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -30,7 +35,13 @@ class Snapshot:
     @property
     def weights_sha256(self) -> str:
         """One digest over all weight files: the revision of a model that has no commit."""
-        return digest({name: entry["sha256"] for name, entry in self.files.items() if name.endswith(WEIGHTS)})
+        return digest(
+            {
+                name: entry["sha256"]
+                for name, entry in self.files.items()
+                if name.endswith(WEIGHTS) or name in self.weights
+            }
+        )
 
 
 def snapshot_folder(workspace: Workspace, profile: Profile, fingerprint: str) -> Path:
@@ -53,7 +64,8 @@ def read_snapshot(folder: Path) -> Snapshot:
     """The finished snapshot in `folder`; BuildError when there is none."""
     if not (folder / RECORD).is_file():
         raise BuildError(f"There is no snapshot in {folder}: run `python -m modelbuild fetch` with this profile first.")
-    return Snapshot(folder, read_json(folder / RECORD)["files"])
+    record = read_json(folder / RECORD)
+    return Snapshot(folder, record["files"], tuple(record.get("weights", ())))
 
 
 def damaged_files(snapshot: Snapshot) -> list[str]:
@@ -78,15 +90,15 @@ def file_digests(path: Path) -> tuple[str, str]:
     return sha256.hexdigest(), blob.hexdigest()
 
 
-def write_record(folder: Path, source: dict[str, str]) -> Snapshot:
-    """Hash what was fetched and write it down beside the files."""
+def write_record(folder: Path, source: dict[str, str], weights: Sequence[str]) -> Snapshot:
+    """Hash what was fetched and write it down beside the files; `weights` as in Snapshot."""
     files = {
         str(path.relative_to(folder)): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not is_hidden(path, folder)
     }
-    write_json(folder / RECORD, {"source": source, "files": files})
-    return Snapshot(folder, files)
+    write_json(folder / RECORD, {"source": source, "files": files, "weights": list(weights)})
+    return Snapshot(folder, files, tuple(weights))
 
 
 def drop_old_snapshots(workspace: Workspace, keep: Path) -> None:

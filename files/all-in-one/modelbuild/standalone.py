@@ -74,7 +74,7 @@ def export_plain(kind: str, model: str, out: Path, cache_dir: Path) -> None:
         for folder in (exported, fused):
             folder.mkdir()
         figures = export_snapshot(snapshot, profile, exported)
-        optimise_folder(exported, profile, fused, figures["output"])
+        optimise_folder(exported, profile, fused, figures["output"], one_file=True)
         (fused / "manifest.json").unlink(missing_ok=True)
         _copy_companions(snapshot, fused)
         fused.chmod(0o755)

@@ -34,6 +34,10 @@ class Workspace:
     def staging(self, release_id: str) -> Path:
         return self.models_dir / ".staging" / release_id
 
+    def frozen_profile(self, release_id: str) -> Path:
+        """The profile of a build at work, as it was asked for: what its stages read."""
+        return self.state_dir / "requests" / f"{release_id}.json"
+
     def link(self, kind: str) -> Path:
         return self.models_dir / LINKS[kind]
 

@@ -1,30 +1,50 @@
 """Texts to vectors."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.engine import Engine
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, TooLongError
 from pipeline.fallback import SentenceTransformersBackend
+from pipeline.lanes import Job, LaneName, Lanes
 from pipeline.manifest import ModelFolder, read_folder
 from pipeline.tokens import TextTokenizer, TokenSequence
 
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
+LongTexts = Literal["cut", "refuse", "windows"]
+
 INPUT_TYPES = ("query", "passage")
-TOKENISED_AT_ONCE = 512
+# Texts with as many characters altogether are a query's work, a fraction of a second; more is bulk work.
+QUERY_CHARACTERS = 2_000
+# A run of fewer tokens ends sooner on one core: waking the threads of the others takes longer than what they save.
+WIDE_TOKENS = 64
+ORDERED_AT_ONCE = 4096  # texts, so that memory stays bounded
+TOKENISED_AT_ONCE = 32  # texts a thread takes before another's turn
+# Before texts are tokenised: about as many characters make a token, in Korean and English together.
+CHARACTERS_PER_TOKEN = 3
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
     """Vectors [n, dim] float32 in the caller's order; tokens used per text, and whether each was cut to fit."""
 
-    vectors: np.ndarray[Any, np.dtype[np.float32]]
+    vectors: Vectors
     tokens: list[int]
     truncated: list[bool]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one run computes: a whole text, or one window of text number `text` with its weight."""
+
+    text: int
+    sequence: TokenSequence
+    weight: int = 1
 
 
 class Embedder:
@@ -34,13 +54,16 @@ class Embedder:
     EMBED_FALLBACK=sentence-transformers allows PyTorch in its place; `degraded` then says why, otherwise it is None.
     """
 
-    def __init__(self, onnx_dir: str | Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self, onnx_dir: str | Path | None = None, *, threads: int | None = None, lanes: Lanes | None = None
+    ) -> None:
+        """`lanes` are shared with other models; alone, the model gets lanes of `threads` threads or the process's."""
         self.degraded: str | None = None
         self.folder: ModelFolder | None = None
         name = os.environ.get("EMBED_MODEL", "")
         try:
             self.folder = read_folder(onnx_dir or _configured_path(), "embedding", name)
-            self._load(self.folder, threads)
+            self._load(self.folder, lanes or (Lanes(threads) if threads else None))
         except ModelError as error:
             if os.environ.get("EMBED_FALLBACK") != "sentence-transformers":
                 raise
@@ -50,9 +73,9 @@ class Embedder:
             self.release_id = ""
             self.degraded = self._fallback.why
 
-    def _load(self, folder: ModelFolder, threads: int | None) -> None:
+    def _load(self, folder: ModelFolder, lanes: Lanes | None) -> None:
         self._tokens = TextTokenizer(folder.tokenizer_file, folder.max_length)
-        self.engine = Engine(folder.file, output=folder.output, threads=threads)
+        self.engine = Engine(folder.file, output=folder.output, lanes=lanes)
         if folder.output is None and "sentence_embedding" in self.engine.outputs:
             self.engine.output = "sentence_embedding"
         self.release_id = folder.release_id
@@ -85,42 +108,107 @@ class Embedder:
         vectors: list[list[float]] = self.encode_array(texts, input_type=input_type).tolist()
         return vectors
 
-    def encode_array(
-        self, texts: Sequence[str], *, input_type: str | None = None
-    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def encode_array(self, texts: Sequence[str], *, input_type: str | None = None) -> Vectors:
         """As `encode`, as an array [n, dim] float32."""
         return self.encode_with_info(texts, input_type=input_type).vectors
 
-    def encode_with_info(self, texts: Sequence[str], *, input_type: str | None = None) -> EncodedTexts:
-        """As `encode_array`, with the tokens each text took and whether it was truncated."""
+    def encode_with_info(
+        self,
+        texts: Sequence[str],
+        *,
+        input_type: str | None = None,
+        long_texts: LongTexts = "cut",
+        lane: LaneName | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> EncodedTexts:
+        """As `encode_array`, with the tokens each text took and whether it was truncated.
+
+        A text longer than the model reads loses its end, is refused with TooLongError, or becomes the mean of its
+        windows' vectors, weighted by their tokens. `lane` is chosen by the work unless it is given. OverloadedError
+        when there is no room for it; AbandonedError once `gone()`.
+        """
         if isinstance(texts, str):
             raise TypeError("encode() takes a list of texts; wrap a single text in a list.")
         prefix = self._prefix(input_type)
         if self.folder is None:
             return EncodedTexts(self._fallback.encode(texts, prefix), [0] * len(texts), [False] * len(texts))
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        tokens: list[int] = []
-        truncated: list[bool] = []
-        for start in range(0, len(texts), TOKENISED_AT_ONCE):
-            sequences = self._tokens.singles([prefix + text for text in texts[start : start + TOKENISED_AT_ONCE]])
-            self._embed_into(vectors[start : start + len(sequences)], sequences)
-            tokens += [len(sequence.ids) for sequence in sequences]
-            truncated += [sequence.truncated for sequence in sequences]
-        return EncodedTexts(vectors, tokens, truncated)
+        sizes = [min(self.max_length, 2 + (len(prefix) + len(text)) // CHARACTERS_PER_TOKEN) for text in texts]
+        with self.engine.lanes.named(lane or self.lane_for(texts)).job(sum(sizes), gone=gone) as job:
+            parts = []
+            for start in range(0, max(1, len(texts)), ORDERED_AT_ONCE):
+                chosen = texts[start : start + ORDERED_AT_ONCE]
+                pieces = self._pieces(job, chosen, prefix, long_texts, start)
+                job.resize(sum(len(piece.sequence.ids) for piece in pieces) + sum(sizes[start + len(chosen) :]))
+                parts.append(self._encode_pieces(job, pieces, len(chosen)))
+        return EncodedTexts(
+            np.concatenate([part.vectors for part in parts]),
+            [tokens for part in parts for tokens in part.tokens],
+            [truncated for part in parts for truncated in part.truncated],
+        )
 
-    def _embed_into(self, rows: np.ndarray[Any, Any], sequences: list[TokenSequence]) -> None:
-        def embed(index: int) -> None:
-            rows[index] = self._embed(sequences[index])
+    def lane_for(self, texts: Sequence[str]) -> LaneName:
+        """The lane that texts go into by their amount."""
+        return "query" if sum(map(len, texts)) <= QUERY_CHARACTERS else "bulk"
+
+    def _pieces(self, job: Job, texts: Sequence[str], prefix: str, long_texts: LongTexts, offset: int) -> list[_Piece]:
+        """Tokenised on the lane's threads; `offset` is the position of the first text among the caller's."""
+        sequences: list[TokenSequence] = [TokenSequence([], [], False)] * len(texts)
+
+        def tokenise(start: int) -> int:
+            end = min(start + TOKENISED_AT_ONCE, len(texts))
+            sequences[start:end] = self._tokens.singles([prefix + text for text in texts[start:end]])
+            return 0
+
+        job.each(tokenise, range(0, len(texts), TOKENISED_AT_ONCE))
+        pieces: list[_Piece] = []
+        for index, sequence in enumerate(sequences):
+            if sequence.truncated and long_texts == "refuse":
+                raise TooLongError(offset + index, self._tokens.count(prefix + texts[index]), self.max_length)
+            if sequence.truncated and long_texts == "windows":
+                pieces += [_Piece(index, *window) for window in self._tokens.windows(prefix, texts[index])]
+            else:
+                pieces.append(_Piece(index, sequence))
+        return pieces
+
+    def _encode_pieces(self, job: Job, pieces: list[_Piece], count: int) -> EncodedTexts:
+        vectors = np.empty((len(pieces), self.dim), dtype=np.float32)
+        wide = job.alone and len(pieces) == 1 and len(pieces[0].sequence.ids) >= WIDE_TOKENS
+
+        def embed(index: int) -> int:
+            sequence = pieces[index].sequence
+            vectors[index] = self._embed(sequence, wide=wide)
+            return len(sequence.ids)
 
         # Longest first: the threads then finish together.
-        self.engine.each(embed, sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids)))
+        job.each(embed, sorted(range(len(pieces)), key=lambda i: -len(pieces[i].sequence.ids)))
+        tokens, truncated = [0] * count, [False] * count
+        for piece in pieces:
+            tokens[piece.text] += len(piece.sequence.ids)
+            truncated[piece.text] |= piece.sequence.truncated
+        return EncodedTexts(vectors if len(pieces) == count else self._mean(pieces, vectors, count), tokens, truncated)
 
-    def _embed(self, sequence: TokenSequence) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _mean(self, pieces: list[_Piece], vectors: Vectors, count: int) -> Vectors:
+        """One vector a text: the mean of its windows' vectors by their tokens, of unit length where the model's are."""
+        weights = np.array([piece.weight for piece in pieces], dtype=np.float32)
+        owners = np.array([piece.text for piece in pieces])
+        means = np.zeros((count, self.dim), dtype=np.float32)
+        np.add.at(means, owners, vectors * weights[:, None])
+        means /= np.bincount(owners, weights, minlength=count)[:, None].astype(np.float32)
+        several = np.bincount(owners, minlength=count) > 1
+        for index in np.flatnonzero(several):
+            means[index] = self._finish(means[index])
+        means[owners[~several[owners]]] = vectors[~several[owners]]  # of whole texts, bit for bit
+        return means
+
+    def _embed(self, sequence: TokenSequence, *, wide: bool = False) -> Vectors:
         assert self.folder is not None
-        output = self.engine.run(sequence.ids, sequence.type_ids)
+        output = self.engine.run(sequence.ids, sequence.type_ids, wide=wide)
         if output.ndim == 2:
             output = output[0] if self.folder.pooling == "cls" else output.mean(axis=0)
-        vector = output.astype(np.float32)
+        return self._finish(output.astype(np.float32))
+
+    def _finish(self, vector: Vectors) -> Vectors:
+        assert self.folder is not None
         if self.folder.normalize:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         if not np.isfinite(vector).all():

@@ -2,12 +2,11 @@
 
 A dynamically quantised graph takes one scale over the whole activation tensor, so a padded or grouped batch makes a
 text's result depend on its neighbours. Alone, it does not; and short unpadded runs side by side beat batches on CPUs.
+Only a longer sequence that has the box to itself gets all cores for its one run; the result is the same.
 """
 
-import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ import onnxruntime as ort
 
 from pipeline.cpu import detect
 from pipeline.errors import ModelError
-from pipeline.threads import available_threads
+from pipeline.lanes import Lanes, default_lanes
 
 KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 INTEGER_TYPES: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def session_options() -> ort.SessionOptions:
-    """Options every model is proven and served with."""
+def session_options(threads: int = 1) -> ort.SessionOptions:
+    """Options every model is proven and served with; `threads` share each operator."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -57,80 +56,54 @@ def build_feed(
 
 
 class Engine:
-    """Runs a graph on token IDs, at most `threads` sequences at a time."""
+    """Runs a graph on token IDs. `lanes` says who runs when; the caller takes its place there."""
 
-    def __init__(self, model_file: Path, *, output: str | None = None, threads: int | None = None) -> None:
+    def __init__(self, model_file: Path, *, output: str | None = None, lanes: Lanes | None = None) -> None:
         """`output` names the graph output to return (default: its first). ModelError if the graph cannot be fed."""
-        self.threads = threads or available_threads()
-        try:
-            self._session = ort.InferenceSession(
-                str(model_file), sess_options=session_options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ModelError(
-                f"{model_file}: onnxruntime {ort.__version__} cannot load it ({error}). Build the model again."
-            ) from error
-        self.inputs = {entry.name: self._integer_type(model_file, entry) for entry in self._session.get_inputs()}
+        self.lanes = lanes or default_lanes()
+        self._model_file = model_file
+        self._session = self._open(1)
+        self._wide: ort.InferenceSession | None = None
+        self._wide_guard = threading.Lock()
+        self.inputs = {entry.name: self._integer_type(entry) for entry in self._session.get_inputs()}
         self.outputs = {entry.name: entry.shape for entry in self._session.get_outputs()}
         self.output = output or next(iter(self.outputs))
         if self.output not in self.outputs:
             raise ModelError(f"{model_file}: has no output {self.output!r}, only {', '.join(self.outputs)}.")
-        self._slots = threading.BoundedSemaphore(self.threads)
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_guard = threading.Lock()
 
-    @staticmethod
-    def _integer_type(model_file: Path, entry: Any) -> type[np.signedinteger[Any]]:
-        if entry.name not in KNOWN_INPUTS or entry.type not in INTEGER_TYPES:
-            raise ModelError(
-                f"{model_file}: the graph demands the input {entry.name!r} of type {entry.type}; a text model takes "
-                f"{', '.join(sorted(KNOWN_INPUTS))} as integers. Export it again for this task."
-            )
-        return INTEGER_TYPES[entry.type]
+    def run(
+        self, token_ids: Sequence[int], type_ids: Sequence[int] | None = None, *, wide: bool = False
+    ) -> np.ndarray[Any, Any]:
+        """Output for one sequence, without the batch axis. Only inputs the graph declares are fed.
 
-    def run(self, token_ids: Sequence[int], type_ids: Sequence[int] | None = None) -> np.ndarray[Any, Any]:
-        """Output for one sequence, without the batch axis. Only inputs the graph declares are fed."""
+        `wide` shares the work of this one run among all threads.
+        """
         feed = build_feed(self.inputs, token_ids, type_ids)
-        with self._slots:
-            result: np.ndarray[Any, Any] = self._session.run([self.output], feed)[0]
+        session = self._wide_session() if wide and self.lanes.threads > 1 else self._session
+        result: np.ndarray[Any, Any] = session.run([self.output], feed)[0]
         return result[0]
 
-    def each(self, job: Callable[[int], None], order: Iterable[int]) -> None:
-        """Call `job(i)` for every i in `order`, spread over the threads; the first error is raised, the rest stops."""
-        indices = list(order)
-        helpers = min(self.threads, len(indices))
-        if helpers <= 1:
-            for index in indices:
-                job(index)
-            return
-        queue = iter(indices)
-        guard = threading.Lock()
-        stop = threading.Event()
+    def _wide_session(self) -> ort.InferenceSession:
+        """Made when it is first needed; where tensors lie in a file of their own, both sessions map the same pages."""
+        with self._wide_guard:
+            if self._wide is None:
+                self._wide = self._open(self.lanes.threads)
+            return self._wide
 
-        def drain() -> None:
-            while not stop.is_set():
-                with guard:
-                    index = next(queue, None)
-                if index is None:
-                    return
-                try:
-                    job(index)
-                except BaseException:
-                    stop.set()
-                    raise
+    def _open(self, threads: int) -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(
+                str(self._model_file), sess_options=session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(
+                f"{self._model_file}: onnxruntime {ort.__version__} cannot load it ({error}). Build the model again."
+            ) from error
 
-        futures = [self._executor().submit(drain) for _ in range(helpers)]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            future.result()
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._pool_guard:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="inference")
-            return self._pool
-
-
-def limit_tokenizer_threads() -> None:
-    """Keep the tokenizer's own pool to what the cgroup grants; an operator's setting wins."""
-    os.environ.setdefault("RAYON_NUM_THREADS", str(available_threads()))
+    def _integer_type(self, entry: Any) -> type[np.signedinteger[Any]]:
+        if entry.name not in KNOWN_INPUTS or entry.type not in INTEGER_TYPES:
+            raise ModelError(
+                f"{self._model_file}: the graph demands the input {entry.name!r} of type {entry.type}; a text model "
+                f"takes {', '.join(sorted(KNOWN_INPUTS))} as integers. Export it again for this task."
+            )
+        return INTEGER_TYPES[entry.type]

@@ -3,15 +3,20 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.engine import Engine
 from pipeline.errors import ModelError
 from pipeline.fallback import overlap_scores
+from pipeline.lanes import LaneName, Lanes
 from pipeline.manifest import ModelFolder, read_folder
-from pipeline.tokens import TextTokenizer
+from pipeline.tokens import TextTokenizer, TokenSequence
+
+# Pairs with as many characters altogether are a query's work, a second or so; more is bulk work.
+QUERY_CHARACTERS = 40_000
+CHARACTERS_PER_TOKEN = 3  # about, in Korean and English together
 
 
 class Reranker:
@@ -21,37 +26,58 @@ class Reranker:
     allows word overlap in its place; `degraded` then says why, otherwise it is None.
     """
 
-    def __init__(self, onnx_dir: str | Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self, onnx_dir: str | Path | None = None, *, threads: int | None = None, lanes: Lanes | None = None
+    ) -> None:
+        """`lanes` are shared with other models; alone, the model gets lanes of `threads` threads or the process's."""
         self.degraded: str | None = None
         self.folder: ModelFolder | None = None
         self.release_id = ""
         try:
             self.folder = read_folder(onnx_dir or _configured_path(), "reranker", os.environ.get("RERANK_MODEL", ""))
-            self._load(self.folder, threads)
+            self._load(self.folder, lanes or (Lanes(threads) if threads else None))
         except ModelError as error:
             if os.environ.get("RERANK_FALLBACK") != "overlap":
                 raise
             self.folder = None
             self.degraded = f"Scores are word overlap, as RERANK_FALLBACK asks: {error}"
 
-    def _load(self, folder: ModelFolder, threads: int | None) -> None:
+    def _load(self, folder: ModelFolder, lanes: Lanes | None) -> None:
         self._tokens = TextTokenizer(folder.tokenizer_file, folder.max_length)
-        self.engine = Engine(folder.file, output=folder.output, threads=threads)
+        self.engine = Engine(folder.file, output=folder.output, lanes=lanes)
         self.release_id = folder.release_id
-        self._logit(self._tokens.query(""), "")
+        self._logit(self._tokens.pair(self._tokens.query(""), ""))
 
     def rerank(self, query: str, candidates: Sequence[str]) -> list[dict[str, Any]]:
         """[{"idx": position in `candidates`, "score": 0..1}], best first; equal scores keep the caller's order."""
-        scores = self.score(query, candidates)
-        order = sorted(range(len(scores)), key=lambda i: -(scores[i] or 0.0))
-        return [{"idx": index, "score": scores[index]} for index in order]
+        return in_order(self.score(query, candidates))
 
-    def score(self, query: str, candidates: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
-        """Scores in the order of `candidates`. Pairs not begun at `deadline` (time.monotonic() seconds) get None."""
-        logits = self.logits(query, candidates, deadline=deadline)
+    def score(
+        self,
+        query: str,
+        candidates: Sequence[str],
+        *,
+        deadline: float | None = None,
+        lane: LaneName | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> list[float | None]:
+        """Scores in the order of `candidates`. Pairs not begun at `deadline` (time.monotonic() seconds) get None.
+
+        `lane` is chosen by the work unless it is given. OverloadedError when there is no room for it; AbandonedError
+        once `gone()`.
+        """
+        logits = self.logits(query, candidates, deadline=deadline, lane=lane, gone=gone)
         return [None if logit is None else _sigmoid(logit) for logit in logits]
 
-    def logits(self, query: str, candidates: Sequence[str], *, deadline: float | None = None) -> list[float | None]:
+    def logits(
+        self,
+        query: str,
+        candidates: Sequence[str],
+        *,
+        deadline: float | None = None,
+        lane: LaneName | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> list[float | None]:
         """As `score`, before the sigmoid."""
         if isinstance(candidates, str):
             raise TypeError("candidates is a list of texts; wrap a single text in a list.")
@@ -60,16 +86,22 @@ class Reranker:
         encoded_query = self._tokens.query(query)
         logits: list[float | None] = [None] * len(candidates)
 
-        def judge(index: int) -> None:
-            if deadline is None or time.monotonic() < deadline:
-                logits[index] = self._logit(encoded_query, candidates[index])
+        def judge(index: int) -> int:
+            if deadline is not None and time.monotonic() >= deadline:
+                return 0
+            sequence = self._tokens.pair(encoded_query, candidates[index])
+            logits[index] = self._logit(sequence)
+            return len(sequence.ids)
 
-        self.engine.each(judge, range(len(candidates)))
+        characters = sum(len(query) + len(candidate) for candidate in candidates)
+        chosen = lane or ("query" if characters <= QUERY_CHARACTERS else "bulk")
+        most = self._tokens.max_length * len(candidates)
+        with self.engine.lanes.named(chosen).job(min(most, characters // CHARACTERS_PER_TOKEN), gone=gone) as job:
+            job.each(judge, range(len(candidates)))
         return logits
 
-    def _logit(self, query: Any, document: str) -> float:
+    def _logit(self, sequence: TokenSequence) -> float:
         assert self.folder is not None
-        sequence = self._tokens.pair(query, document)
         output = self.engine.run(sequence.ids, sequence.type_ids).reshape(-1)
         if output.size != 1:
             raise ModelError(
@@ -80,6 +112,12 @@ class Reranker:
         if not math.isfinite(logit):
             raise ModelError(f"{self.folder.file}: gave a logit that is not finite. Build the model again.")
         return logit
+
+
+def in_order(scores: Sequence[float | None]) -> list[dict[str, Any]]:
+    """Scores as `Reranker.rerank` gives them, best first."""
+    order = sorted(range(len(scores)), key=lambda i: -(scores[i] or 0.0))
+    return [{"idx": index, "score": scores[index]} for index in order]
 
 
 def _sigmoid(logit: float) -> float:

@@ -8,6 +8,7 @@ configuration go along. Needs an environment with onnx and onnxruntime, such as 
 import argparse
 import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,22 +46,27 @@ def quantise_plain(source: Path, target: Path, *, per_channel: bool) -> None:
     if source_file.resolve() == target_file.resolve():
         raise BuildError(f"--out: {target_file} is the input itself. Name another file.")
     try:
+        from modelbuild.graph import files_of, weight_bytes  # noqa: PLC0415
         from modelbuild.quantise import quantise_file, recipe_for  # noqa: PLC0415
 
         target_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = target_file.with_name(f".partial.{target_file.name}")
         recipe = replace(recipe_for(detect()), per_channel=per_channel)
-        quantise_file(source_file, partial, recipe)
+        sizes = [weight_bytes(source_file)]
+        with tempfile.TemporaryDirectory(prefix=f".{target_file.name}.", dir=target_file.parent) as scratch:
+            # Under its final name: a graph names the file of its tensors.
+            partial = Path(scratch) / target_file.name
+            quantise_file(source_file, partial, recipe, one_file=True)
+            for path in reversed(files_of(partial)):
+                path.replace(target_file.with_name(path.name))
+        sizes.append(weight_bytes(target_file))
     except ModuleNotFoundError as error:
         raise BuildError(
             f"The package {error.name} is missing in {sys.prefix}. Run this script with the Python of an environment "
             "that has modelbuild/requirements.txt installed; export_onnx.sh makes one and prints its path."
         ) from error
-    partial.replace(target_file)
     if source_file.parent.resolve() != target_file.parent.resolve():
         _copy_companions(source_file.parent, target_file.parent)
-    sizes = [path.stat().st_size / 1e6 for path in (source_file, target_file)]
-    say("quantise", f"{target_file}: {recipe.name}, {sizes[0]:.0f} MB to {sizes[1]:.0f} MB")
+    say("quantise", f"{target_file}: {recipe.name}, {sizes[0] / 1e6:.0f} MB to {sizes[1] / 1e6:.0f} MB")
 
 
 def _copy_companions(source: Path, target: Path) -> None:

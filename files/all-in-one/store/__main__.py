@@ -3,6 +3,7 @@
 migrate: the schema, then the generation that the wanted embedding model needs.
 fits: whether the indexed documents allow an embedding; exit code 3 and the reason when they do not.
 releases: the model releases that indexes were made with.
+requeue: what was given up, or the named documents of it, is tried again.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from store import generations, wanted
+from store import generations, jobs, wanted
 from store.connection import connect, conninfo
 from store.errors import StoreError
 from store.generations import Generation, Index
@@ -46,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--release", help="ID of a release in the models folder")
     which.add_argument("--space", type=json.loads, help="JSON object; null where a value is not known yet")
     commands.add_parser("releases").set_defaults(run=_releases)
+    requeue = commands.add_parser("requeue")
+    requeue.set_defaults(run=_requeue)
+    requeue.add_argument("documents", nargs="*", metavar="ID", help="of documents; none means all that were given up")
     return parser
 
 
@@ -93,6 +97,12 @@ def _releases(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     with connect(conninfo()) as database:
         named = sorted({generation.release for generation in generations.every(database)})
     return {"changed": False, "releases": named}, 0
+
+
+def _requeue(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    with connect(conninfo()) as database:
+        requeued = jobs.requeue(database, options.documents or None)
+    return {"changed": requeued > 0, "requeued": requeued}, 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Documents: given once, kept as they are, indexed by the worker."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -34,10 +34,19 @@ class Document:
         return digest.digest()
 
 
-def submit(database: Database, documents: Sequence[Document]) -> UUID:
+@dataclass(frozen=True)
+class Refusal:
+    """A document of a stream that is not kept, at its line (from 1)."""
+
+    line: int
+    reason: str
+
+
+def submit(database: Database, documents: Sequence[Document], refused: Sequence[Refusal] = ()) -> UUID:
     """Store documents and the job that indexes them, in one transaction; returns the job's id.
 
-    Content that is indexed already costs nothing; content that is queued already is waited for, not queued again.
+    The job remembers what was `refused`. Content that is indexed already costs nothing; content that is queued already
+    is waited for, not queued again.
     Ids must differ. StoreError before the first migration.
     """
     if len({document.id for document in documents}) != len(documents):
@@ -57,8 +66,31 @@ def submit(database: Database, documents: Sequence[Document]) -> UUID:
         database.execute(statement("supersede_items"), columns)
         database.execute(statement("queue_items"), columns)
         job = database.execute(statement("create_job"), columns).fetchone()
-    assert job is not None
+        assert job is not None
+        for refusal in refused:
+            database.execute(
+                "INSERT INTO job_refusals (job_id, line, reason) VALUES (%s, %s, %s)",
+                [job["id"], refusal.line, refusal.reason],
+            )
     return UUID(str(job["id"]))
+
+
+def change(database: Database, document_id: str, changes: Mapping[str, Any]) -> UUID | None:
+    """Replace some of a document's fields (title, text, metadata, source); the job, or None if there is none."""
+    with database.transaction():
+        _lock_table(database)
+        found = database.execute(
+            "SELECT title, text, metadata, source FROM documents WHERE id = %s FOR UPDATE", [document_id]
+        ).fetchone()
+        if found is None:
+            return None
+        return submit(database, [Document(id=document_id, **{**found, **changes})])
+
+
+def page(database: Database, *, after: str, limit: int, state: str | None) -> list[dict[str, Any]]:
+    """Documents in the order of their ids, from the one behind `after`, without their texts; as `get` otherwise."""
+    wanted = {"after": after, "limit": limit, "state": state}
+    return database.execute(statement("list_documents"), wanted).fetchall()
 
 
 def get(database: Database, document_id: str) -> dict[str, Any] | None:
@@ -69,8 +101,7 @@ def get(database: Database, document_id: str) -> dict[str, Any] | None:
 def delete(database: Database, document_id: str) -> bool:
     """Remove a document and everything computed from it, in every generation. False if there is none."""
     with database.transaction():
-        # Before any row: a migration locks the table first and the generation's row then.
-        database.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")
+        _lock_table(database)
         found = database.execute("SELECT FROM documents WHERE id = %s FOR UPDATE", [document_id]).fetchone()
         if found is None:
             return False
@@ -84,6 +115,11 @@ def delete(database: Database, document_id: str) -> bool:
         )
         database.execute("DELETE FROM documents WHERE id = %s", [document_id])
         return True
+
+
+def _lock_table(database: Database) -> None:
+    """Before any row: a migration locks the table first and the generation's row then."""
+    database.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")
 
 
 def remove_chunks(database: Database, generation: generations.Generation, document_id: str) -> None:

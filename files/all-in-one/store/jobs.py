@@ -1,5 +1,6 @@
 """The life of an item: claimed under a lease, renewed, then done, released, or parked. Workers may die at any point."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from store.connection import Database
 from store.statements import statement
 
-FAILURES_SHOWN = 20
+FAILURES_SHOWN = 1000  # as many as one request may bring documents
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
     """How far a job is, None if there is none.
 
     `status` is queued, running, done or failed; `done` counts the documents that need nothing more, the `unchanged`
-    ones included; `error` is a sentence about those that were given up, listed (the first of them) in `failures`.
+    ones included; `error` is a sentence about those that were given up, listed in `failures`. `refused` lists what
+    was never accepted, by its line in the stream it came in.
     """
     job = database.execute(statement("job_status"), {"job": job_id}).fetchone()
     if job is None:
         return None
     failures = database.execute(statement("job_failures"), {"job": job_id, "most": FAILURES_SHOWN}).fetchall()
+    refused = database.execute(statement("job_refusals"), {"job": job_id, "most": FAILURES_SHOWN}).fetchall()
     waiting = job["queued"] + job["running"]
     done = job["documents"] - waiting - job["parked"]
     error = None
@@ -85,6 +88,7 @@ def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
         "unchanged": job["unchanged"],
         "error": error,
         "failures": failures,
+        "refused": refused,
         "created_at": job["created_at"],
     }
 
@@ -94,6 +98,17 @@ def queue(database: Database) -> dict[str, Any]:
     row = database.execute(statement("queue_depth")).fetchone()
     assert row is not None
     return row
+
+
+def parked(database: Database, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """Items that were given up, oldest first, from the one behind `after`, each with its reason."""
+    return database.execute(statement("parked_items"), {"after": after, "limit": limit}).fetchall()
+
+
+def requeue(database: Database, documents: Sequence[str] | None = None) -> int:
+    """Queue parked items again, with all their attempts: those of the named documents, or every one. How many."""
+    wanted = {"documents": list(documents) if documents is not None else None}
+    return database.execute(statement("requeue_items"), wanted).rowcount
 
 
 def _state(*, waiting: int, begun: bool, parked: int) -> str:

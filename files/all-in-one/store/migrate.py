@@ -34,6 +34,13 @@ def migrate(where: str) -> tuple[str | None, str]:
         return found, wanted
 
 
+def newest() -> str:
+    """The revision this version of the code brings a database to."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
 def wait_for_database(where: str, *, seconds: float) -> None:
     """Return once the database answers. StoreError after `seconds`, or at once if it refuses the password."""
     give_up = time.monotonic() + seconds
@@ -68,8 +75,7 @@ def _current(connection: Connection) -> str | None:
 
 def _known_head(found: str | None) -> str:
     scripts = ScriptDirectory.from_config(_config())
-    head = scripts.get_current_head()
-    assert head is not None
+    head = newest()
     try:
         if found is not None:
             scripts.get_revision(found)

@@ -1,7 +1,8 @@
 """What a worker computed for an item, written at once: chunks, vectors, lexemes, statistics and the item's state."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from store.connection import Database
@@ -13,7 +14,10 @@ from store.statements import statement
 
 @dataclass(frozen=True)
 class IndexedChunk:
-    """`start` and `end` are character offsets into the document's text, `vector` has the generation's dimension."""
+    """`start` and `end` are character offsets into the document's text, `vector` has the generation's dimension.
+
+    `passage_hash` tells what was embedded: the chunk's text, under the document's title where there was room for it.
+    """
 
     start: int
     end: int
@@ -21,6 +25,7 @@ class IndexedChunk:
     tokens: int
     vector: Sequence[float]
     lexemes: Counter[str]
+    passage_hash: bytes | None = None
 
 
 def complete(
@@ -48,6 +53,12 @@ def complete(
         return True
 
 
+def known_vectors(database: Database, generation: Generation, hashes: Collection[bytes]) -> dict[bytes, list[float]]:
+    """{passage hash: vector} of those passages that the generation holds already, in whichever document."""
+    rows = database.execute(statement("known_vectors", **generation.tables), {"hashes": list(hashes)}).fetchall()
+    return {bytes(row["passage_hash"]): json.loads(row["vector"]) for row in rows}
+
+
 def _insert(database: Database, generation: Generation, item: Item, chunks: Sequence[IndexedChunk]) -> None:
     lock_statistics(database, generation)
     database.execute(
@@ -58,6 +69,7 @@ def _insert(database: Database, generation: Generation, item: Item, chunks: Sequ
             "ends": [chunk.end for chunk in chunks],
             "contents": [chunk.content for chunk in chunks],
             "tokens": [chunk.tokens for chunk in chunks],
+            "hashes": [chunk.passage_hash for chunk in chunks],
             "vectors": [vector_text(chunk.vector) for chunk in chunks],
         },
     )

@@ -15,7 +15,8 @@ class Hub:
     """`files` is the repository at REVISION, and these make it misbehave.
 
     `break_after` cuts each body after so many bytes; `stall_after` sends as many and then nothing for `stall` seconds,
-    once. `answers` are statuses with headers that requests for files get first, in turn; `always` is one they all get.
+    once. `answers` are statuses with headers that requests for files get first, in turn; `always` is one they all get;
+    the listing has its own.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -27,6 +28,8 @@ class Hub:
         self.stall = 15.0
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.always: tuple[int, dict[str, str]] | None = None
+        self.listing_answers: list[int] = []
+        self.listing_always: tuple[int, dict[str, str]] | None = None
         self.requests: list[tuple[str, str, str | None]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -74,7 +77,9 @@ class Hub:
                 path = self.path.partition("?")[0]
                 hub.requests.append((self.command, path, self.headers.get("Range")))
                 if path == f"/api/models/{REPOSITORY}/revision/{REVISION}":
-                    self._send(200, json.dumps(hub.listing()).encode(), {}, body)
+                    status = hub.listing_answers.pop(0) if hub.listing_answers else 200
+                    status, headers = hub.listing_always or (status, {})
+                    self._send(status, json.dumps(hub.listing()).encode(), headers, body)
                     return
                 prefix = f"/{REPOSITORY}/resolve/{REVISION}/"
                 name = path.removeprefix(prefix)

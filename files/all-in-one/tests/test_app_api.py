@@ -5,6 +5,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
@@ -14,6 +15,8 @@ from box import KEYS, Box, running_app, running_worker
 
 from app import log
 from app.settings import Settings
+from pipeline.errors import OverloadedError
+from store import search as stored
 
 RETURNS = {"id": "returns", "title": "반품 정책", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
 ERROR = {"id": "errors/e204", "title": "오류", "text": "오류 코드 E-204가 나오면 앱을 다시 시작해 주세요."}
@@ -78,7 +81,8 @@ def test_health_tells_what_serves(box: Box) -> None:
     assert reranker["proven_here"] is True
     assert health["documents"] == health["chunks"] >= 3
     assert health["queue"]["parked"] == 0
-    assert health["threads"] >= 1
+    assert health["inference"]["threads"] >= 1
+    assert health["inference"]["query"]["jobs"] == 0 and health["inference"]["bulk"]["tokens"] == 0
 
 
 # Embeddings
@@ -237,6 +241,98 @@ def test_half_a_surrogate_pair_is_refused(box: Box) -> None:
     assert error_of(answer, 400)
 
 
+def send_lines(box: Box, *lines: bytes | dict[str, Any]) -> httpx2.Response:
+    body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    return box.client.post("/documents", content=body, headers={"content-type": "application/x-ndjson; charset=utf-8"})
+
+
+def test_a_stream_keeps_its_good_lines_and_says_what_is_wrong_with_the_others(box: Box) -> None:
+    answer = send_lines(
+        box, {"id": "line-1", "text": "첫 줄"}, b"{broken", b"", {"id": "x"}, {"text": "둘째 줄", "id": "line-2"}
+    )
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["documents"] == ["line-1", "line-2"]
+    job = box.finished(answer.json()["job"])
+    assert (job["status"], job["documents"], job["done"]) == ("done", 2, 2)
+    assert job["refused"] == answer.json()["refused"]
+    assert [refusal["line"] for refusal in job["refused"]] == [2, 4]
+    assert job["refused"][1]["reason"].startswith("4.text: ")
+    for name in ("line-1", "line-2"):
+        assert box.client.delete(f"/documents/{name}").status_code == 200
+
+
+def test_a_stream_without_a_good_line_leaves_nothing(box: Box) -> None:
+    assert error_of(send_lines(box, b"{broken"), 400)["code"] == "invalid_lines"
+    assert error_of(send_lines(box, b"\n"), 400)["param"] == "documents"
+    twice = send_lines(box, {"id": "twice", "text": "a"}, {"id": "twice", "text": "b"})
+    assert "line above" in twice.json()["refused"][0]["reason"]
+    box.finished(twice.json()["job"])
+    assert box.client.delete("/documents/twice").status_code == 200
+
+
+def test_documents_are_listed_page_by_page(box: Box) -> None:
+    first = box.client.get("/documents", params={"limit": 2}).json()
+    second = box.client.get("/documents", params={"limit": 2, "cursor": first["next"]}).json()
+    listed = first["documents"] + second["documents"]
+    assert [document["id"] for document in listed] == ["errors/e204", "returns", "shipping"]
+    assert second["next"] is None
+    assert "text" not in listed[0] and listed[0]["state"] == "indexed" and listed[0]["chunks"] == 1
+    assert box.client.get("/documents", params={"state": "parked"}).json() == {"documents": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [({"limit": 0}, "limit"), ({"cursor": "?"}, "cursor"), ({"cursor": "AA"}, "cursor"), ({"state": "lost"}, "state")],
+)
+def test_a_wrong_page_is_refused(box: Box, wanted: dict[str, Any], param: str) -> None:
+    assert error_of(box.client.get("/documents", params=wanted), 400)["param"] == param
+
+
+def test_some_fields_of_a_document_are_changed(box: Box) -> None:
+    box.ingest(
+        {"id": "part", "title": "자전거", "text": "자전거는 2층에 있습니다.", "source": "s", "metadata": {"a": 1}}
+    )
+    answer = box.client.patch("/documents/part", json={"metadata": {"b": 2}, "source": None})
+    assert answer.status_code == 202, answer.text
+    assert box.finished(answer.json()["job"])["unchanged"] == 1
+    box.finished(box.client.patch("/documents/part", json={"text": "자전거는 5층에 있습니다."}).json()["job"])
+    document = box.client.get("/documents/part").json()
+    assert (document["title"], document["source"], document["metadata"]) == ("자전거", None, {"b": 2})
+    assert "5층" in document["text"]
+    box.client.delete("/documents/part")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [({}, 400, "body"), ({"text": None}, 400, "text"), ({"text": " "}, 400, "text"), ({"title": 7}, 400, "title"),
+     ({"metadata": {"a": "\x00"}}, 400, "metadata"), ({"text": "x" * 5001}, 413, "text")],
+)  # fmt: skip
+def test_a_wrong_change_is_refused(box: Box, body: dict[str, Any], status: int, param: str) -> None:
+    assert error_of(box.client.patch("/documents/returns", json=body), status)["param"] == param
+    assert box.client.get("/documents/returns").json()["text"] == RETURNS["text"]
+
+
+def test_what_is_not_there_cannot_be_changed(box: Box) -> None:
+    assert error_of(box.client.patch("/documents/nobody", json={"title": "x"}), 404)["code"] == "document_not_found"
+
+
+def test_what_was_given_up_is_shown_and_tried_again(box: Box) -> None:
+    job = box.ingest({"id": "given-up", "text": "포기한 문서"})
+    with box.services.pool.connection() as database:
+        database.execute("DELETE FROM indexed WHERE document_id = 'given-up'")
+        database.execute(
+            "UPDATE items SET state = 'parked', attempts = 3, reason = 'too heavy' WHERE document_id = 'given-up'"
+        )
+    assert box.client.get(f"/jobs/{job['job']}").json()["failures"] == [{"document": "given-up", "reason": "too heavy"}]
+    parked = box.client.get("/admin/parked").json()
+    assert [(entry["document"], entry["reason"]) for entry in parked["parked"]] == [("given-up", "too heavy")]
+    assert box.post("/admin/requeue", documents=["somebody else"]).json() == {"requeued": 0}
+    assert box.post("/admin/requeue").json() == {"requeued": 1}
+    assert box.finished(job["job"])["status"] == "done"
+    assert box.client.get("/admin/parked").json() == {"parked": [], "next": None}
+    box.client.delete("/documents/given-up")
+
+
 @pytest.mark.parametrize("job", ["no-uuid", "00000000-0000-0000-0000-000000000000"])
 def test_an_unknown_job_is_not_found(box: Box, job: str) -> None:
     assert error_of(box.client.get(f"/jobs/{job}"), 404)["code"] == "job_not_found"
@@ -285,6 +381,73 @@ def test_any_query_gets_an_answer(box: Box, query: str) -> None:
 )  # fmt: skip
 def test_a_wrong_search_is_explained(box: Box, body: dict[str, Any], status: int) -> None:
     assert error_of(box.client.post("/search", json=body), status)["message"]
+
+
+# Filters
+
+METADATA = (
+    {"언어": "ko", "n": 1, "tags": ["red", "blue"], "day": "2026-01-10"},
+    {"언어": "en", "n": 2.5, "tags": [], "day": "2026-02-10T09:00:00Z"},
+    {"언어": 'q"\\%(x)s', "n": -3, "day": "no day", "ok": True, "none": None},
+)
+SHELVES = [
+    {"id": f"f{number}", "text": f"선반 안내 {number}", "metadata": metadata}
+    for number, metadata in enumerate(METADATA, 1)
+]
+
+
+@pytest.fixture(scope="module")
+def shelves(box: Box) -> Iterator[Box]:
+    box.ingest(*SHELVES)
+    yield box
+    for document in SHELVES:
+        box.client.delete(f"/documents/{document['id']}")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"언어": "ko"}, {"f1"}),
+        ({"언어": ["ko", "en"]}, {"f1", "f2"}),
+        ({"언어": 'q"\\%(x)s'}, {"f3"}),
+        ({"tags": "blue"}, {"f1"}),
+        ({"n": {"gte": 1}}, {"f1", "f2"}),
+        ({"n": {"gt": 1, "lte": 2.5}}, {"f2"}),
+        ({"n": -3, "ok": True, "none": None}, {"f3"}),
+        ({"n": {"lt": 0}, "언어": "ko"}, set()),
+        ({"day": {"gte": "2026-01-10"}}, {"f1", "f2"}),
+        ({"day": {"gt": "2026-02-10T08:59:00+00:00"}}, {"f2"}),
+        ({"day": {"gte": "2026-01-01", "lt": "2026-02-01"}}, {"f1"}),
+        ({"nowhere": "x"}, set()),
+    ],
+)
+@pytest.mark.parametrize("measured", [5000, 0])
+def test_only_what_the_filter_allows_is_found(
+    shelves: Box, wanted: dict[str, Any], found: set[str], measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MEASURED_DOCUMENTS", measured)
+    assert set(shelves.found("선반 안내", filter=wanted)) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"n": {"above": 1}}, "filter.n"),
+        ({"n": {}}, "filter.n"),
+        ({"n": {"gte": "soon"}}, "filter.n.gte"),
+        ({"n": {"gte": True}}, "filter.n.gte"),
+        ({"n": {"gte": 1, "lt": "2026-01-01"}}, "filter.n"),
+        ({"n": []}, "filter.n"),
+        ({"n": [[1]]}, "filter.n"),
+        ({"n": ["x" * 300]}, "filter.n"),
+        ({"n": "nul \x00"}, "filter.n"),
+        ({"": 1}, "filter."),
+        ({str(number): 1 for number in range(17)}, "filter"),
+        ("n = 1", "filter"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_names_the_field(box: Box, wanted: Any, param: str) -> None:
+    assert error_of(box.post("/search", query="x", filter=wanted), 400)["param"] == param
 
 
 # Every answer
@@ -347,16 +510,51 @@ def test_an_error_nobody_expected_has_the_same_shape_and_an_id(box: Box, monkeyp
     assert answer.headers["x-request-id"]
 
 
-def test_more_requests_than_places_are_asked_to_come_back(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = [box.services.models.place() for _ in range(box.services.settings.max_inferences)]
-    for place in taken:
-        place.__enter__()
-    try:
-        answer = box.post("/search", query="반품")
+def test_without_room_for_more_work_a_request_is_told_when_to_come_back(box: Box) -> None:
+    lane = box.services.models.lanes.query
+    with ExitStack() as stack:
+        for _ in range(lane.limits.jobs):
+            stack.enter_context(lane.job(1))
+        answer = box.post("/search", query="a question that no cache has")
         assert error_of(answer, 429)["code"] == "overloaded"
-        assert answer.headers["retry-after"] == "1"
+        assert int(answer.headers["retry-after"]) >= 1
         assert box.client.get("/livez").status_code == 200
-    finally:
-        for place in taken:
-            place.__exit__(None, None, None)
-    assert box.post("/search", query="반품").status_code == 200
+        # Bulk work has a lane of its own.
+        assert box.post("/v1/embeddings", input=["word " * 300, "words " * 300]).status_code == 200
+    assert box.post("/search", query="a question that no cache has").status_code == 200
+
+
+def test_a_search_without_room_for_the_reranker_keeps_the_first_order_and_says_so(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = box.services.models.get()
+    assert loaded.reranker is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise OverloadedError("32 requests are at work.", retry_after=1)
+
+    monkeypatch.setattr(loaded.reranker, "score", full)
+    answer = box.post("/search", query="반품").json()
+    assert answer["results"]
+    assert answer["rerank"] == {"ran": False, "why": "overloaded: 32 requests are at work.", "candidates": 0}
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_refused_or_taken_in_windows(box: Box) -> None:
+    long = "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. " * 40
+    cut = box.post("/v1/embeddings", input=[long, "short"]).json()["data"]
+    assert cut[0]["truncated"] is True and "truncated" not in cut[1]
+    refused = box.post("/v1/embeddings", input=["short", long], long_texts="refuse")
+    assert error_of(refused, 400)["param"] == "input.1"
+    windows = box.post("/v1/embeddings", input=[long], long_texts="windows").json()
+    assert "truncated" not in windows["data"][0]
+    assert windows["data"][0]["embedding"] != cut[0]["embedding"]
+    assert windows["usage"]["prompt_tokens"] > 128
+
+
+def test_a_box_without_room_is_busy_and_not_broken(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box.services.readiness, "_good_until", 0.0)
+    lane = box.services.models.lanes.query
+    with ExitStack() as stack:
+        for _ in range(lane.limits.jobs):
+            stack.enter_context(lane.job(1))
+        assert box.client.get("/readyz").status_code == 200

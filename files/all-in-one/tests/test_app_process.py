@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_it_serves_then_finishes_what_has_begun_when_told_to_stop(container: dic
         assert run("app.selftest", environment=container).returncode == 0
         assert run("app.healthcheck", environment=container).returncode == 0
         answers: list[Any] = []
-        texts = ["반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. " * 20] * 1500
+        texts = [f"{number}번 상품의 반품은 받은 날부터 7일 안에 할 수 있습니다. " * 20 for number in range(1500)]
         request = threading.Thread(target=lambda: answers.append(_embed(container["APP_PORT"], texts)))
         request.start()
         time.sleep(0.3)
@@ -73,6 +74,42 @@ def test_it_serves_then_finishes_what_has_begun_when_told_to_stop(container: dic
         assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
     finally:
         app.end()
+
+
+def test_what_a_client_that_hung_up_asked_for_is_not_computed_to_its_end(
+    container: dict[str, str], tmp_path: Path
+) -> None:
+    app = Process("app", environment=container, output=tmp_path / "output")
+    try:
+        assert run("app.selftest", environment=container).returncode == 0
+        texts = [f"상품 {number}: " + "long words and more of them " * 60 for number in range(2000)]
+        body = json.dumps({"input": texts}).encode()
+        head = (
+            f"POST /v1/embeddings HTTP/1.1\r\nhost: box\r\nauthorization: Bearer the-key\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", int(container["APP_PORT"]))) as client:
+            client.sendall(head.encode() + body)
+            _wait_for(lambda: _bulk_tokens(container["APP_PORT"]) > 0)
+        _wait_for(lambda: _bulk_tokens(container["APP_PORT"]) == 0)
+        lines = [json.loads(line) for line in (tmp_path / "output").read_text(encoding="utf-8").splitlines()]
+        statuses = [line["status"] for line in lines if line.get("path") == "/v1/embeddings" and line["status"] != 200]
+        assert statuses == [499]
+    finally:
+        app.end()
+
+
+def _bulk_tokens(port: str) -> int:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/health", headers={"authorization": "Bearer the-key"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return int(json.load(answer)["inference"]["bulk"]["tokens"])
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def _embed(port: str, texts: list[str]) -> Any:

@@ -22,6 +22,7 @@ GATE = {
     "top1_agreement": 0.98,
     "queries": 312,
     "passages": 800,
+    "looks_at_held_out": 1,
     "passed": True,
 }
 RERANKER_GATE = {"mean_drift": 0.0041, "drift": 0.0312, "spearman": 0.99, "top1_agreement": 0.975, "passed": True}
@@ -60,7 +61,7 @@ def test_each_group_of_figures_has_a_line(models: Path, tmp_path: Path) -> None:
     assert [line.strip() for line in lines[start + 1 :]][:10] == [
         "cosine to its float original: mean 0.9988, minimum 0.9961",
         "top-10 overlap 0.950 (95 %: 0.941 to 0.958), same first result 0.980, rank correlation 0.999, "
-        "over 312 held-out queries",
+        "over 312 held-out queries, looked at once",
         "time a text: 8.0 ms, float 20.0 ms (0.40 times)",
         "int8 with 4 products in float: full INT8 missed the gate (cosine 0.99)",
         "Reranker:   tiny-reranker (MIT), 471 MB, float",
@@ -76,8 +77,9 @@ def test_a_model_that_cannot_be_read_is_said_and_the_rest_is_shown(models: Path,
     damage.truncate(models / "emb" / "manifest.json")
     damage.remove(models / "rerank")
     lines = read(models, tmp_path)
-    assert lines[2].startswith(f"Embedding:  {models}/emb/manifest.json cannot be read")
-    assert lines[3].startswith(f"Reranker:   {models}/rerank/manifest.json cannot be read")
+    assert lines[2] == "What serves could not be asked; these are the models that the links name:"
+    assert lines[3].startswith(f"Embedding:  {models}/emb/manifest.json cannot be read")
+    assert lines[4].startswith(f"Reranker:   {models}/rerank/manifest.json cannot be read")
     assert lines[-1].startswith("Deployment:")
 
 
@@ -121,3 +123,26 @@ def test_what_runs_says_whether_it_is_degraded(ready_database: str, models: Path
         model.write_bytes(content)
         app.health("ok")
         assert read(models, tmp_path, address)[1].startswith("Embedding:")
+
+
+def test_it_tells_what_serves_where_the_links_name_something_else(
+    ready_database: str, models: Path, tmp_path: Path
+) -> None:
+    """A reranker that cannot serve, whose previous release does, and then links that were changed by hand."""
+    state(models / "rerank", gate=RERANKER_GATE)
+    state(models / "releases" / "tiny-reranker-0", gate={})
+    damage.flip(models / "releases" / "tiny-reranker-1" / "model.onnx")
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    environment = app_process.environment(ready_database, models, secrets)
+    with app_process.running(environment, tmp_path) as app:
+        app.health("degraded")
+        address = f"127.0.0.1:{environment['APP_PORT']}"
+        lines = read(models, tmp_path, address)
+        start = next(number for number, line in enumerate(lines) if line.startswith("Reranker:"))
+        assert not any("drift" in line for line in lines[start:]), "the damaged release's figures"
+        assert f"tiny-reranker-0 serves, though {models}/rerank names tiny-reranker-1" in lines[-3].strip()
+        (models / "emb").unlink()
+        (models / "emb").symlink_to("releases/tiny-embedding-2")
+        said = f"tiny-embedding-1 serves, though {models}/emb names tiny-embedding-2"
+        assert any(said in line for line in read(models, tmp_path, address))

@@ -22,10 +22,12 @@ class Box:
     """The folders of one VM, and the command line that works on them."""
 
     def __init__(self, folder: Path) -> None:
-        self.root, self.state, self.wanted = folder / "root", folder / "state", folder / "root" / "wanted"
-        for path in (self.root / "releases", self.root / "payloads", self.state, self.wanted):
+        self.root, self.state = folder / "root", folder / "state"
+        self.wanted: dict[str, str] = {}
+        for path in (self.root / "releases", self.root / "payloads", self.state):
             path.mkdir(parents=True)
         self.payload = self.root / "payloads" / "0123456789abcdef"
+        self.pruned: list[str] = []
         self.write_payload()
         self.write_wanted()
 
@@ -35,28 +37,44 @@ class Box:
             (self.payload / "pipeline" / f"module{number}.py").write_text(f"NUMBER = {number}\n")
 
     def write_wanted(self, environment: str = "LOG_LEVEL=info\n", compose: str = "name: onebox\n") -> None:
-        (self.wanted / ".env").write_text(environment)
-        (self.wanted / "docker-compose.yml").write_text(compose)
+        self.wanted = {".env": environment, "docker-compose.yml": compose}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "deployment", f"--root={self.root}", f"--state={self.state}", *arguments]
 
     def assemble_command(self) -> list[str]:
-        return self.command("assemble", f"--payload={self.payload}", f"--wanted={self.wanted}")
+        return self.command("assemble", f"--payload={self.payload}")
 
-    def run(self, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=True, cwd=PAYLOAD_ROOT)
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+    def start(self) -> subprocess.Popen[str]:
+        """The command that assembles, at work."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            self.assemble_command(), cwd=PAYLOAD_ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self.wanted))
+        process.stdin.close()
+        process.stdin = None
+        return process
 
     def assemble(self) -> dict[str, Any]:
-        return self.run("assemble", f"--payload={self.payload}", f"--wanted={self.wanted}")
+        output, errors = self.start().communicate(timeout=60)
+        answer: dict[str, Any] = json.loads(output or "null")
+        assert answer, errors
+        return answer
 
-    def begin(self, digest: str) -> dict[str, Any]:
-        return self.run("begin", f"--digest={digest}")
+    def begin(self, digest: str) -> bool:
+        return releases.begin(self.state, digest)
 
-    def accept(self, digest: str, keep: int = 3) -> dict[str, Any]:
-        return self.run("accept", f"--digest={digest}", f"--payload={self.payload}", f"--keep={keep}")
+    def accept(self, digest: str, keep: int = 3) -> bool:
+        changed = releases.accept(self.root, self.state, digest)
+        self.pruned = releases.prune(self.root / "releases", keep, digest)
+        return changed
+
+    @property
+    def marks(self) -> tuple[str | None, str | None]:
+        """The current deployment and the verified one."""
+        return releases.current(self.root), releases.verified(self.state)
 
     def deploy(self, environment: str, keep: int = 3) -> str:
         """A whole deployment with this `.env`; its digest."""
@@ -82,10 +100,10 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_deployment_is_payload_and_templates_together(box: Box) -> None:
     answer = box.assemble()
     release = box.root / "releases" / answer["digest"]
-    wanted = {name: (box.wanted / name).read_bytes() for name in (".env", "docker-compose.yml")}
+    wanted = {name: text.encode() for name, text in box.wanted.items()}
     assert content(release) == content(box.payload) | wanted
     assert (release / ".env").stat().st_mode & 0o777 == 0o600
-    assert answer["changed"] and answer["current"] is None and answer["verified"] is None
+    assert answer["changed"] and box.marks == (None, None)
 
 
 def test_the_same_input_is_the_same_deployment_and_no_change(box: Box) -> None:
@@ -108,7 +126,7 @@ def test_payload_environment_and_compose_each_make_another_deployment(box: Box) 
 
 def killed_half_way(box: Box) -> list[str]:
     """SIGKILL a real run as soon as it has copied something; what it left below releases/."""
-    process = subprocess.Popen(box.assemble_command(), cwd=PAYLOAD_ROOT, stdout=subprocess.DEVNULL)
+    process = box.start()
     deadline = time.monotonic() + 30
     while not any((box.root / "releases").glob(".*.partial/pipeline/*")):
         assert process.poll() is None, "it ended before it could be killed"
@@ -136,27 +154,27 @@ def test_what_a_killed_run_left_goes_with_the_next_accepted_deployment(box: Box)
 
 
 def test_a_missing_template_is_one_sentence_and_no_traceback(box: Box) -> None:
-    (box.wanted / ".env").unlink()
-    done = subprocess.run(box.assemble_command(), capture_output=True, text=True, check=False, cwd=PAYLOAD_ROOT)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{box.wanted}/.env is missing") and "Traceback" not in done.stderr
+    del box.wanted[".env"]
+    process = box.start()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == "The files given are docker-compose.yml; expected .env, docker-compose.yml.\n"
     assert not list((box.root / "releases").iterdir())
 
 
 def test_an_accepted_deployment_is_current_verified_and_in_the_audit_log(box: Box) -> None:
     digest = box.assemble()["digest"]
-    assert box.accept(digest)["changed"] is True
+    assert box.accept(digest) is True
     assert os.readlink(box.root / "current") == f"releases/{digest}"
     assert (box.root / "current" / "docker-compose.yml").is_file()
-    answer = box.assemble()
-    assert (answer["current"], answer["verified"]) == (digest, digest)
+    assert box.marks == (digest, digest)
     assert f'"event": "deployed", "deployment": "{digest}"' in box.audit()
 
 
 def test_accepting_it_again_changes_nothing(box: Box) -> None:
     digest = box.deploy("A=1\n")
     before = box.audit()
-    assert box.accept(digest)["changed"] is False
+    assert box.accept(digest) is False
     assert box.audit() == before
 
 
@@ -170,33 +188,34 @@ def test_once_begun_nothing_is_verified_until_it_is_accepted(box: Box) -> None:
     old = box.deploy("A=1\n")
     box.write_wanted("A=2\n")
     new = box.assemble()["digest"]
-    assert box.begin(new)["changed"] is True
+    assert box.begin(new) is True
     # A run killed here: the next one sees that nothing is verified, and that the old one is what to put back.
-    answer = box.assemble()
-    assert (answer["changed"], answer["verified"], answer["current"]) == (False, None, old)
+    assert box.assemble()["changed"] is False
+    assert box.marks == (old, None)
     box.accept(new)
-    assert box.assemble()["verified"] == new
+    assert box.marks == (new, new)
 
 
 def test_the_verified_deployment_need_not_begin(box: Box) -> None:
     digest = box.deploy("A=1\n")
-    assert box.begin(digest)["changed"] is False
-    assert box.assemble()["verified"] == digest
+    assert box.begin(digest) is False
+    assert box.marks == (digest, digest)
 
 
 def test_the_previous_deployment_can_be_put_back(box: Box) -> None:
     old = box.deploy("A=1\n")
     box.write_wanted("A=2\n")
     box.begin(box.assemble()["digest"])
-    assert box.accept(old)["changed"] is True
-    assert (releases.current(box.root), releases.verified(box.state)) == (old, old)
+    assert box.accept(old) is True
+    assert box.marks == (old, old)
 
 
 def test_pruning_keeps_the_newest_and_says_what_went(box: Box) -> None:
     digests = [box.deploy(f"A={number}\n") for number in range(3)]
     box.write_wanted("A=3\n")
     last = box.assemble()["digest"]
-    assert box.accept(last, keep=2)["pruned"] == digests[:2]
+    box.accept(last, keep=2)
+    assert box.pruned == digests[:2]
     assert {path.name for path in (box.root / "releases").iterdir()} == {digests[2], last}
 
 

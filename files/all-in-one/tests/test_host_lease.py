@@ -127,3 +127,45 @@ def test_what_is_no_lease_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("{half")
     with lease.hold(tmp_path, owner="me", command="build"):
         assert lease.holder(tmp_path) is not None
+
+
+def test_a_full_disk_ends_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock's own file system is full for longer than a lease lasts, then it is not."""
+    monkeypatch.setattr(lease, "SECONDS", 0.9)
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state_dir)], check=True)
+    try:
+        with lease.hold(state_dir, owner="me", command="build") as held:
+            filler = state_dir / "filler"
+            with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as stream:
+                while stream.write(b"x" * 4096):
+                    pass
+            time.sleep(1.5)
+            assert lease.holder(state_dir) is None, "it was renewed: the disk was not full"
+            lease.check(state_dir, held)
+            filler.unlink()
+            time.sleep(1.5)
+            found = lease.holder(state_dir)
+            assert found is not None and found.taken == held.taken
+    finally:
+        subprocess.run(["umount", str(state_dir)], check=True)
+
+
+def test_who_lost_the_lock_is_told_to_whom(tmp_path: Path) -> None:
+    with lease.hold(tmp_path, owner="me", command="build") as held:
+        lease.check(tmp_path, held)
+        rewrite(tmp_path, boot="another")
+        with (
+            lease.hold(tmp_path, owner="the next", command="prune"),
+            pytest.raises(lease.LeaseError, match=r"me \(build.* lost the lock.*the next \(prune"),
+        ):
+            lease.check(tmp_path, held)
+
+
+def test_only_its_user_may_open_the_lock_and_its_guard(tmp_path: Path) -> None:
+    """A build's user that could open the guard could keep everybody else waiting."""
+    (tmp_path / "lock.guard").touch(0o644)
+    with lease.hold(tmp_path, owner="me", command="build"):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"lock": 0o600, "lock.guard": 0o600}

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import tiny_graphs
 
 import modelbuild
+from host import lease
 from modelbuild.build import STAGES
 from modelbuild.sandbox import Sandbox
 from modelbuild.watch import Log, watch
@@ -25,6 +28,7 @@ PAYLOAD = Path(modelbuild.__file__).parent.parent
 # INT8 gains nothing on matrices this small, so neither speed nor order is what these tests are about.
 LENIENT = {
     "max_time_ratio": 1e6,
+    "max_versus_full_int8": 1e6,
     "embedding": {
         "min_mean_cosine": 0,
         "min_cosine": 0,
@@ -186,6 +190,44 @@ def test_a_second_build_that_may_not_wait_names_the_first(machine: Machine) -> N
     assert first.returncode == 0
 
 
+def test_two_builds_of_different_models_by_one_file_each_end_with_their_own(machine: Machine) -> None:
+    """As two runs of a playbook do it: the second writes its profile where the first one's was, then waits."""
+    chosen, other = machine.profile("chosen", max_length=32), machine.profile("other", max_length=48)
+    command = machine.build(chosen, "--lock-wait=120", "--activate")
+    first = machine.start(command)
+    until(first, "fetch: started")
+    shutil.copyfile(other, chosen)
+    second = machine.start(command)
+    answers = [json.loads(process.communicate(timeout=120)[0]) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], answers
+    assert [answer["id"].rpartition("-")[0] for answer in answers] == ["chosen", "other"]
+    assert machine.releases() == sorted(answer["id"] for answer in answers)
+    assert_active(machine, answers[1]["id"])
+    assert list((machine.folder / "state" / "requests").iterdir()) == []
+
+
+def test_a_profile_may_come_through_standard_input(machine: Machine) -> None:
+    content = machine.profile().read_text()
+    command = machine.command("build", "--profile=-", f"--thresholds={json.dumps(LENIENT)}")
+    done = subprocess.run(command, cwd=PAYLOAD, input=content, capture_output=True, text=True, check=False, timeout=120)
+    assert machine.releases() == [json.loads(done.stdout)["id"]], done.stderr
+
+
+def test_a_build_that_lost_the_lock_publishes_nothing(machine: Machine) -> None:
+    """It was stopped for longer than its lease lasts, and another run took the lock over."""
+    process = machine.start(machine.build(machine.profile(), "--activate"))
+    until(process, "release: started")
+    process.send_signal(signal.SIGSTOP)
+    lock = machine.folder / "state" / "lock"
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "expires": 1.0}))
+    with lease.hold(machine.folder / "state", owner="the next", command="deploy"):
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate(timeout=60)
+    said = json.loads(output)["error"]
+    assert process.returncode == 1 and "lost the lock" in said and "the next (deploy" in said
+    assert machine.releases() == [] and not (machine.models / "emb").is_symlink()
+
+
 def test_a_damaged_release_is_seen_by_the_plan_and_built_again(machine: Machine) -> None:
     profile = machine.profile()
     command = machine.build(profile, "--activate")
@@ -231,14 +273,22 @@ def test_pruning_spares_what_is_named_and_the_newest(machine: Machine) -> None:
     ]
     in_use, previous, active, unnamed, newest = built
     (machine.models / ".staging" / "left-over").mkdir()
-    code, told = machine.run(machine.command("prune", "--keep=4", f"--in-use={in_use}"))
+    code, told = machine.run(machine.command("prune", "--recent=0", "--keep=4", f"--in-use={in_use}"))
     assert code == 0 and told["removed"] == [unnamed]
     assert machine.releases() == sorted([in_use, previous, active, newest])
     assert list((machine.models / ".staging").iterdir()) == []
-    assert machine.run(machine.command("prune", "--keep=0"))[1]["removed"] == [newest, in_use]
+    assert machine.run(machine.command("prune", "--recent=0", "--keep=0"))[1]["removed"] == [newest, in_use]
     assert machine.releases() == sorted([previous, active])
-    assert machine.run(machine.command("prune", "--keep=0"))[1]["changed"] is False
+    assert machine.run(machine.command("prune", "--recent=0", "--keep=0"))[1]["changed"] is False
     assert [entry["release"] for entry in machine.audit() if entry["event"] == "prune"] == [unnamed, newest, in_use]
+
+
+def test_pruning_spares_what_another_run_has_just_built(machine: Machine) -> None:
+    built = machine.run(machine.build(machine.profile()))[1]["id"]
+    assert machine.run(machine.command("prune", "--keep=0"))[1]["kept"] == [built]
+    manifest = machine.models / "releases" / built / "manifest.json"
+    os.utime(manifest, (time.time() - 4000,) * 2)
+    assert machine.run(machine.command("prune", "--keep=0"))[1]["removed"] == [built]
 
 
 def test_a_build_is_followed_to_its_end(machine: Machine, tmp_path: Path) -> None:
@@ -286,6 +336,57 @@ def sandboxed(tmp_path: Path, *, network: bool) -> list[str]:
     )
 
 
+def test_what_nobody_foresaw_is_told_in_a_sentence_with_its_traceback_in_the_log(machine: Machine) -> None:
+    profile = machine.profile()
+    folder = machine.folder.with_name("source-model")
+    (folder / "config.json").write_text("no JSON")
+    done = subprocess.run(machine.build(profile), cwd=PAYLOAD, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1 and told["changed"] is False
+    assert re.match(r"\w+ failed: \w+: .*the traceback is in the log", told["error"]), told
+    assert "Traceback" in done.stderr and "memory" not in told["error"]
+
+
+@pytest.fixture
+def systemd_that_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A systemd whose units end without a word, and which then gives this result once, until the unit is reset."""
+
+    def say(result: str) -> None:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        state = f"LoadState=loaded\\nResult={result}" if result else "LoadState=not-found"
+        (tools / "systemd-run").write_text(f"#!/bin/sh\ntouch {tools}/failed\nexit 9\n")
+        (tools / "systemctl").write_text(
+            f"#!/bin/sh\ncase $1 in show) [ -e {tools}/failed ] && printf '{state}\\n';; "
+            f"reset-failed) rm -f {tools}/failed;; esac\n"
+        )
+        for tool in tools.iterdir():
+            tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ("oom-kill", "it needed more than 123 MB of memory. Raise models_build_memory_mb"),
+        ("timeout", "it needed more than 45 s. Raise models_build_seconds"),
+        ("signal", "it ended by signal and said nothing. Read `journalctl"),
+        ("", "it ended by unknown and said nothing"),
+    ],
+)
+def test_a_stage_that_could_not_say_why_it_ended_is_explained_by_systemd(
+    machine: Machine, systemd_that_says: Callable[[str], None], tmp_path: Path, result: str, said: str
+) -> None:
+    systemd_that_says(result)
+    options = ("--sandbox-user=nobody", "--memory-mb=123", "--stage-seconds=45")
+    code, told = machine.run(machine.build(machine.profile(), *options))
+    assert code == 1 and said in told["error"], told
+    assert ("models_build" in told["error"]) == (result in ("oom-kill", "timeout"))
+    assert not (tmp_path / "tools" / "failed").exists()
+
+
 def test_a_stage_gets_no_more_than_it_needs(tmp_path: Path) -> None:
     command = sandboxed(tmp_path, network=False)
     properties = {part.removeprefix("--property=") for part in command if part.startswith("--property=")}
@@ -299,7 +400,10 @@ def test_a_stage_gets_no_more_than_it_needs(tmp_path: Path) -> None:
         "MemoryMax=1234M",
         "MemorySwapMax=0",
         "RuntimeMaxSec=60",
+        "OOMScoreAdjust=1000",
     }
+    (hidden,) = (name.split("=")[1].split() for name in properties if name.startswith("InaccessiblePaths="))
+    assert set(hidden) == {f"-{tmp_path / name}" for name in ("secrets", "postgres", "lock.guard", "hub")}
     assert "--setenv=HF_ENDPOINT" in command and "--setenv=HF_TOKEN_PATH" not in command
     assert not any("AWS_SECRET" in part for part in command)
     assert command[-4:] == ["python", "-m", "modelbuild", "export"]
@@ -309,3 +413,4 @@ def test_fetching_alone_has_the_network_and_the_token_by_name_only(tmp_path: Pat
     command = sandboxed(tmp_path, network=True)
     assert "--property=PrivateNetwork=no" in command and "--setenv=HF_TOKEN_PATH" in command
     assert not any("/run/token" in part for part in command)
+    assert not any(str(tmp_path / "hub") in part for part in command), "fetching reads the token in there"

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import hub_server
+import onnx
 import pytest
 import tiny_graphs
 from hub_server import REPOSITORY, REVISION, Hub
+from onnx.external_data_helper import set_external_data
 
 import modelbuild
+from modelbuild import graph
 from modelbuild.errors import BuildError
 from modelbuild.fetch import fetch
 from modelbuild.profile import parse_profile
@@ -224,8 +227,17 @@ def test_a_server_that_fails_for_a_while_is_asked_again(hub: Hub, tmp_path: Path
     assert hub.answers == []
 
 
-def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path) -> None:
-    hub.always = (500, {})
+def test_a_listing_that_fails_for_a_while_is_asked_for_again(hub: Hub, tmp_path: Path) -> None:
+    hub.listing_answers = [502, 503]
+    code, _, output = fetch_from(hub, tmp_path)
+    assert code == 0, output
+    assert "the server failed (502): asking again in 1 s" in output
+    assert "the server failed (503): asking again in 2 s" in output
+
+
+@pytest.mark.parametrize("failing", ["always", "listing_always"])
+def test_a_server_that_fails_for_ever_is_named(hub: Hub, tmp_path: Path, failing: str) -> None:
+    setattr(hub, failing, (500, {}))
     code, result, _ = fetch_from(hub, tmp_path)
     assert code == 1 and "the server failed (500) at every attempt" in result["error"]
 
@@ -274,13 +286,65 @@ def test_a_missing_shard_is_noticed(hub: Hub, tmp_path: Path) -> None:
     assert code == 1 and "model-00002-of-00002.safetensors, which model.safetensors.index.json names" in result["error"]
 
 
-def test_a_prebuilt_graph_comes_with_its_tensor_file_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
-    for name in ("model.onnx", "model.onnx_data", "model_int8.onnx"):
+def offer_graph(hub: Hub, tmp_path: Path) -> None:
+    """The hub's repository gets a graph of its own with tensors beside it, and files that it does not need."""
+    folder = tiny_graphs.write_model(tmp_path / "graph", inputs=tiny_graphs.ALL_INPUTS)
+    tiny_graphs.keep_tensors_beside(folder / "model.onnx")
+    for name in ("model.onnx", *tiny_graphs.TENSOR_FILES):
+        hub.files[f"onnx/{name}"] = (folder / name).read_bytes()
+    for name in ("model_int8.onnx", "model_int8.onnx_data", "model.onnx_data_2"):
         hub.files[f"onnx/{name}"] = name.encode()
-    code, result, output = fetch_from(hub, tmp_path, changes={"route": "prebuilt"})
+
+
+def test_a_prebuilt_graph_comes_with_the_tensor_files_that_it_names_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
+    offer_graph(hub, tmp_path)
+    # A pin knows every file beside the graph, also one that the graph does not name.
+    files = {name: hub.sha256(name) for name in ("onnx/model.onnx", "onnx/model.onnx_data", "onnx/model.onnx_data_2")}
+    code, result, output = fetch_from(hub, tmp_path, changes={"route": "prebuilt", "files": files})
     assert code == 0, output
-    names = set(read_snapshot(Path(result["snapshot"])).files)
-    assert names == {"config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"}
+    snapshot = read_snapshot(Path(result["snapshot"]))
+    needed = {"onnx/model.onnx", *(f"onnx/{name}" for name in tiny_graphs.TENSOR_FILES)}
+    assert set(snapshot.files) == {"config.json", "tokenizer.json", *needed}
+    assert graph.files_of(snapshot.folder / "onnx" / "model.onnx")
+
+
+def test_a_repository_without_a_file_that_its_graph_names_is_refused(hub: Hub, tmp_path: Path) -> None:
+    offer_graph(hub, tmp_path)
+    del hub.files["onnx/Constant_7_attr__value"]
+    code, result, _ = fetch_from(hub, tmp_path, changes={"route": "prebuilt"})
+    assert code == 1
+    assert "onnx/model.onnx keeps tensors in onnx/Constant_7_attr__value, which the repository" in result["error"]
+
+
+@pytest.mark.parametrize("location", ["/etc/hostname", "../../outside"])
+def test_a_graph_whose_tensors_lie_outside_of_its_folder_is_refused(
+    workspace: Workspace, source: Path, location: str
+) -> None:
+    model = onnx.load(str(source / "model.onnx"))
+    set_external_data(model.graph.initializer[0], location)
+    model.graph.initializer[0].ClearField("raw_data")
+    (source / "model.onnx").write_bytes(model.SerializeToString())
+    profile = parse_profile(folder_profile(source, route="prebuilt", file="model.onnx"))
+    with pytest.raises(BuildError, match="leads out of its folder"):
+        fetch(workspace, profile)
+
+
+def test_a_folder_with_tensors_of_any_name_beside_its_graph_is_taken_whole(workspace: Workspace, source: Path) -> None:
+    model = onnx.load(str(source / "model.onnx"))
+    onnx.save(model, str(source / "model.onnx"), save_as_external_data=True, location="weights.bin")
+    profile = parse_profile(folder_profile(source, route="prebuilt", file="model.onnx"))
+    first = read_snapshot(Path(fetch(workspace, profile)["snapshot"]))
+    assert "weights.bin" in first.files
+    (source / "weights.bin").write_bytes(bytes(reversed((source / "weights.bin").read_bytes())))
+    again = read_snapshot(Path(fetch(workspace, profile)["snapshot"]))
+    assert again.weights_sha256 != first.weights_sha256
+
+
+def test_what_is_no_graph_is_refused(workspace: Workspace, source: Path) -> None:
+    (source / "model.onnx").write_bytes(b"no graph at all")
+    profile = parse_profile(folder_profile(source, route="prebuilt", file="model.onnx"))
+    with pytest.raises(BuildError, match="is not an ONNX graph"):
+        fetch(workspace, profile)
 
 
 def test_not_even_the_hub_is_believed_about_a_pinned_hash(hub: Hub, tmp_path: Path) -> None:

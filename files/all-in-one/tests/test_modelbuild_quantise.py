@@ -6,10 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tiny_graphs import ALL_INPUTS, write_model
+from tiny_graphs import ALL_INPUTS, keep_tensors_beside, profile, write_model
 
 from modelbuild import graph as graphs
+from modelbuild.optimise import optimise_folder
 from modelbuild.outliers import CHANNELS, largest_channels, split_outliers
+from modelbuild.profile import parse_profile
 from modelbuild.quantise import QUANTISED, Recipe, quantise_file, quantise_products, quantise_table, recipe_for
 from modelbuild.sensitivity import measure_sensitivity, weight_products
 from pipeline.cpu import Cpu
@@ -115,6 +117,27 @@ def test_a_graph_with_its_tensors_beside_it_is_split_and_measured_too(
     texts = ["hello", "반품"]
     exact = Embedder(folder / "model.onnx").encode_array(texts)
     assert (Embedder(folder / QUANTISED).encode_array(texts) * exact).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_a_graph_that_cannot_be_fused_is_left_with_its_tensors_in_one_file_and_quantised(
+    tmp_path: Path, one_file: bool
+) -> None:
+    """onnx refuses tensor files with several names, so that they must not be links."""
+    source = write_model(tmp_path / "m", inputs=ALL_INPUTS)
+    exact = Embedder(source / "model.onnx").encode_array(["hello", "반품"])
+    keep_tensors_beside(source / "model.onnx")
+    out = tmp_path / "fused"
+    out.mkdir()
+    told = optimise_folder(source, parse_profile(profile()), out, "sentence_embedding", one_file=one_file)
+    assert told["fused"] is False
+    for target in ("model.onnx", QUANTISED):
+        if target == QUANTISED:
+            quantise_file(out / "model.onnx", out / QUANTISED, Recipe("int8"), one_file=one_file)
+        tensors = [] if one_file else [out / f"{target}.data"]
+        assert graphs.files_of(out / target) == [out / target, *tensors]
+        assert all(path.stat().st_mode & 0o777 == 0o644 for path in graphs.files_of(out / target))
+        assert (Embedder(out / target).encode_array(["hello", "반품"]) * exact).sum(axis=1).min() > 0.99
 
 
 def test_the_largest_channels_are_those_of_the_largest_values() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -30,7 +31,12 @@ from pipeline.reranker import Reranker
 
 PAYLOAD = Path(modelbuild.__file__).parent.parent
 # INT8 gains nothing on matrices this small, so its speed is not what these tests are about.
-LENIENT = {"max_time_ratio": 1e6, "min_top1_agreement": 0.5, "min_language_top1_agreement": 0.5}
+LENIENT = {
+    "max_time_ratio": 1e6,
+    "max_versus_full_int8": 1e6,
+    "min_top1_agreement": 0.5,
+    "min_language_top1_agreement": 0.5,
+}
 ANYTHING = {"embedding": {"min_top10_overlap": 0, "min_language_top10_overlap": 0, "min_spearman": 0}}
 PERFECTION = {"embedding": {"min_mean_cosine": 1.0}, "reranker": {"min_spearman": 1.0}}
 
@@ -122,6 +128,7 @@ def test_the_manifest_says_what_was_asked_chosen_and_measured(tmp_path: Path) ->
     assert (manifest["output"], manifest["dimension"], manifest["max_length"]) == ("sentence_embedding", 32, 64)
     assert manifest["pad_id"] == 0
     assert manifest["gate"]["passed"] is True
+    assert (manifest["gate"]["queries"], manifest["gate"]["looks_at_held_out"]) == (320, 1)
     assert manifest["gate"]["mean_cosine"] >= 0.99
     assert manifest["sizes"]["int8_bytes"] < manifest["sizes"]["float_bytes"]
     assert set(manifest["speed"]) == {"float_ms", "int8_ms", "full_int8_ms", "time_ratio", "versus_full_int8"}
@@ -148,7 +155,8 @@ def test_the_manifest_hashes_every_file_of_the_release(tmp_path: Path) -> None:
     build = exported(tmp_path)
     build.run(*STAGES)
     names = {path.name for path in build.released.iterdir()} - {"manifest.json"}
-    assert set(build.manifest["files"]) == names == {"model.int8.onnx", "tokenizer.json", "config.json", "gate.json"}
+    model = {"model.int8.onnx", "model.int8.onnx.data"}
+    assert set(build.manifest["files"]) == names == {*model, "tokenizer.json", "config.json", "gate.json"}
     for name, sha256 in build.manifest["files"].items():
         assert hashlib.sha256((build.released / name).read_bytes()).hexdigest() == sha256
 
@@ -232,6 +240,21 @@ def test_int8_slower_than_float_is_refused(tmp_path: Path) -> None:
     assert len(json.loads((build.released / "gate.json").read_text())["attempts"]) == 1
 
 
+def test_a_mix_that_takes_much_longer_than_everything_in_int8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(folders: dict[str, Path], *_: Any) -> dict[str, float]:
+        return {name: {"float_ms": 10.0, "int8_ms": 5.6, "full_int8_ms": 5.0}[name] for name in folders}
+
+    monkeypatch.setattr("modelbuild.prove.measure_speed", measured)
+    monkeypatch.setattr("modelbuild.prove.while_choosing", lambda thresholds: {})
+    build = exported(tmp_path, overrides={**PERFECTION, "max_versus_full_int8": 1.1})
+    assert build.run(*STAGES)["recipe"] == "float32"
+    attempts = json.loads((build.released / "gate.json").read_text())["attempts"]
+    assert [attempt["speed"]["versus_full_int8"] for attempt in attempts] == [1.0, 1.12]
+    assert "versus_full_int8 1.12 is above 1.1" in attempts[1]["wrong"]
+
+
 def test_a_float_model_that_ranks_nonsense_first_is_an_error(tmp_path: Path) -> None:
     build = exported(tmp_path, "reranker", languages=["ko", "en"], name="nonsense")
     build.run("optimise")
@@ -259,6 +282,10 @@ def test_one_command_builds_and_activates_a_prebuilt_model(tmp_path: Path, kind:
         result = json.loads(done.stdout)
         assert result["changed"] is changed
         assert result["recipe"].startswith("int8")
+        if changed:
+            assert re.fullmatch(
+                r"built in \d+ s, peak \d+ MB \(fetch \d+ s, export .*, prove \d+ s, release \d+ s\)", result["cost"]
+            )
     link = tmp_path / "models" / ("emb" if kind == "embedding" else "rerank")
     model = Embedder(link) if kind == "embedding" else Reranker(link)
     assert model.release_id == result["id"]
@@ -330,9 +357,40 @@ def test_the_float_graph_is_kept_when_asked_for(tmp_path: Path) -> None:
     build = exported(tmp_path)
     kept = dataclasses.replace(build, request=dataclasses.replace(build.request, keep_float=True))
     kept.run(*STAGES)
-    assert (kept.released / "float" / "model.onnx").stat().st_mode & 0o777 == 0o444
-    assert "float/model.onnx" in kept.manifest["files"]
+    for name in ("float/model.onnx", "float/model.onnx.data"):
+        assert (kept.released / name).stat().st_mode & 0o777 == 0o444
+        assert name in kept.manifest["files"]
     assert kept.manifest["file"] == "model.int8.onnx"
+
+
+def prebuilt(folder: Path, overrides: dict[str, Any]) -> Build:
+    """A build of a repository's own graph with its tensors in several files, none of it fusable."""
+    source = tiny_graphs.write_model(folder / "source", inputs=tiny_graphs.ALL_INPUTS)
+    tiny_graphs.keep_tensors_beside(source / "model.onnx")
+    content = tiny_graphs.profile(
+        source={"type": "folder", "path": str(source)}, route="prebuilt", file="model.onnx", pooling=None
+    )
+    (folder / "profile.json").write_text(json.dumps(content))
+    workspace = Workspace(folder / "models", folder / "cache", folder / "state")
+    profile = parse_profile(content)
+    fetch(workspace, profile)
+    request = make_request(profile, {**LENIENT, **ANYTHING, **overrides}, keep_float=True)
+    return Build(workspace, request, folder / "profile.json")
+
+
+@pytest.mark.parametrize(("overrides", "file"), [({}, "model.int8.onnx"), ({"max_time_ratio": 1e-6}, "model.onnx")])
+def test_a_graph_with_its_tensors_in_several_files_becomes_a_release_with_one(
+    tmp_path: Path, overrides: dict[str, Any], file: str
+) -> None:
+    build = prebuilt(tmp_path, overrides)
+    build.run("export", *STAGES)
+    names = {path.name for path in build.released.iterdir() if path.name.startswith("model")}
+    assert build.manifest["file"] == file
+    assert names == {file, f"{file}.data"} <= set(build.manifest["files"])
+    assert build.manifest["sizes"]["int8_bytes"] > (build.released / file).stat().st_size
+    moved = build.released.rename(tmp_path / "elsewhere")
+    assert golden.check(Embedder(moved)) > 0.999
+    assert stat.S_IMODE((moved / f"{file}.data").stat().st_mode) == 0o444
 
 
 @pytest.mark.parametrize("overrides", [{"min_mean_cosine": 1.5}, {"max_drift": -0.1}, {"min_cosine": True}])

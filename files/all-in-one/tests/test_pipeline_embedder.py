@@ -8,7 +8,7 @@ import pytest
 from tiny_graphs import ALL_INPUTS, write_model
 
 from pipeline.embedder import Embedder
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, TooLongError
 
 PREFIXES = {"prefixes": {"query": "q: ", "passage": "p: "}, "default_input_type": "query", "normalize": True}
 
@@ -140,3 +140,54 @@ def test_the_fallback_needs_a_model_name(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("EMBED_FALLBACK", "sentence-transformers")
     with pytest.raises(ModelError, match="EMBED_MODEL"):
         Embedder()
+
+
+def test_either_lane_and_a_run_on_all_cores_give_the_same_bits(tmp_path: Path) -> None:
+    from modelbuild.quantise import Recipe, quantise_file  # noqa: PLC0415
+
+    folder = write_model(tmp_path / "m", inputs=ALL_INPUTS)
+    quantise_file(folder / "model.onnx", folder / "model.int8.onnx", Recipe("int8-7bit"))
+    embedder = Embedder(folder / "model.int8.onnx", threads=2)
+    ids = embedder.tokenizer.encode("반품 정책은 어떻게 되나요?").ids
+    assert (embedder.engine.run(ids) == embedder.engine.run(ids, wide=True)).all()
+    texts = ["반품 정책은 어떻게 되나요?", "a much longer text, " * 20]
+    by_lane = [embedder.encode_with_info(texts, lane=lane).vectors for lane in ("query", "bulk")]
+    assert (by_lane[0] == by_lane[1]).all()
+    assert (embedder.encode_with_info(texts[:1], lane="query").vectors[0] == by_lane[0][0]).all()
+
+
+def test_much_text_is_bulk_work_and_little_a_querys(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"), threads=2)
+    lanes = embedder.engine.lanes
+    embedder.encode(["short", "also short"])
+    assert lanes.query.state()["tokens_per_second"] and not lanes.bulk.state()["tokens_per_second"]
+    embedder.encode(["not short " * 40] * 10)
+    assert lanes.bulk.state()["tokens_per_second"]
+
+
+def test_a_long_text_can_be_refused_by_its_position(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m", manifest={}))
+    with pytest.raises(TooLongError) as refusal:
+        embedder.encode_with_info(["x", "x" * 63], long_texts="refuse")
+    assert (refusal.value.index, refusal.value.tokens, refusal.value.limit) == (1, 65, 64)
+    assert embedder.encode_with_info(["x" * 62], long_texts="refuse").truncated == [False]
+
+
+def test_a_long_text_can_be_the_mean_of_its_windows(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m", manifest={"profile": PREFIXES}))
+    size = 64 - 2 - len("p: ") - 1  # special tokens and the prefix; one token a byte, one in hand
+    text = "abcdefghij" * 15
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    windows = embedder.encode_array(pieces, input_type="passage")
+    mean = np.average(windows, axis=0, weights=[len(piece) for piece in pieces])
+    info = embedder.encode_with_info(["short", text, "last"], input_type="passage", long_texts="windows")
+    assert info.truncated == [False, False, False]
+    assert info.tokens[1] == len(text) + len(pieces) * (2 + len("p: "))
+    assert np.allclose(info.vectors[1], mean / np.linalg.norm(mean), atol=1e-6)
+    alone = embedder.encode_array(["short", "last"], input_type="passage")
+    assert (info.vectors[[0, 2]] == alone).all()
+
+
+def test_models_with_equal_tokenizers_share_one(tmp_path: Path) -> None:
+    first, second = (Embedder(write_model(tmp_path / name)) for name in "ab")
+    assert first.tokenizer is second.tokenizer

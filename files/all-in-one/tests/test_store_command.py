@@ -9,6 +9,7 @@ from store import documents
 from store.connection import Database
 from store.documents import Document
 from store.generations import Generation
+from store.migrate import newest
 
 
 def test_it_prepares_an_empty_database_and_then_changes_nothing(
@@ -20,7 +21,7 @@ def test_it_prepares_an_empty_database_and_then_changes_nothing(
     assert json.loads(first.stdout)["changed"] is True
     assert json.loads(second.stdout) == {
         "changed": False,
-        "revision": "0001",
+        "revision": newest(),
         "generation": "kept generation 1",
         "release": "tiny-embedding-1",
     }
@@ -107,3 +108,17 @@ def test_releases_are_those_that_indexes_name(
 ) -> None:
     done = run("store releases", environment=environment(database_url, model_environment, tmp_path))
     assert json.loads(done.stdout) == {"changed": False, "releases": [generation.release]}
+
+
+def test_what_was_given_up_is_tried_again(
+    database_url: str,
+    database: Database,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, [Document("a", "text"), Document("b", "text")])
+    database.execute("UPDATE items SET state = 'parked', reason = 'too heavy'")
+    container = environment(database_url, model_environment, tmp_path)
+    answers = [json.loads(run(f"store requeue {what}", environment=container).stdout) for what in ("b", "", "")]
+    assert [(answer["changed"], answer["requeued"]) for answer in answers] == [(True, 1), (True, 1), (False, 0)]

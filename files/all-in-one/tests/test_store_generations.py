@@ -9,16 +9,34 @@ from store.connection import Database, connect
 from store.documents import Document
 from store.errors import StoreError
 from store.generations import Generation, Index
-from store.migrate import migrate
+from store.migrate import migrate, newest
 
 
 def wanted(releases: Path, release: str) -> Index:
     return generations.read_wanted(releases / "releases" / release, chunker="c1", analyser="a1")
 
 
+def undo_revisions_after_the_first(database: Database) -> None:
+    database.execute("DROP TABLE job_refusals")
+    database.execute("DROP INDEX documents_metadata")
+    database.execute("UPDATE alembic_version SET version_num = '0001'")
+
+
 def test_migrating_twice_changes_nothing(empty_database: str) -> None:
-    assert migrate(empty_database) == (None, "0001")
-    assert migrate(empty_database) == ("0001", "0001")
+    assert migrate(empty_database) == (None, newest())
+    assert migrate(empty_database) == (newest(), newest())
+
+
+def test_a_generation_of_an_older_version_is_migrated_too(
+    database: Database, database_url: str, generation: Generation
+) -> None:
+    table = f"generation_{generation.id}_chunks"
+    # As the first revision left it, with the statements of that time.
+    database.execute(f"ALTER TABLE {table} DROP COLUMN passage_hash")
+    undo_revisions_after_the_first(database)
+    assert migrate(database_url) == ("0001", newest())
+    columns = database.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table])
+    assert {"column_name": "passage_hash"} in columns.fetchall()
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database, database_url: str) -> None:

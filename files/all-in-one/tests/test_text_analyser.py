@@ -77,3 +77,26 @@ def test_an_endless_word_is_told_apart_by_its_beginning(analyser: Analyser) -> N
 def test_odd_texts_take_no_longer_than_others(analyser: Analyser, text: str) -> None:
     analyser.lexemes(text)
     analyser.codes(text)
+
+
+def highlighted(analyser: Analyser, query: str, text: str) -> list[str]:
+    return [text[start:end] for start, end in analyser.highlights(text, analyser.lexemes(query))]
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "found"),
+    [
+        ("환불이 언제 되나요", "환불은 3일 안에 환불 계좌로 갑니다.", ["환불", "환불"]),
+        ("떠나는 버스", "버스가 떠났습니다.", ["버스", "떠났"]),
+        ("e204", "오류 E-204 (e204)", ["E-204", "e204"]),
+        ("shipping costs", "Free shipping! Shipped at no cost.", ["shipping", "Shipped", "cost"]),
+        ("배송비", "배송비는 없습니다. 배송은 빠릅니다.", ["배송비"]),
+        ("the of", "the end of it", []),
+        ("nothing", "", []),
+        ("반품", "😀 ① ﬁne: 반품", ["반품"]),
+        ("abc", "ＡＢＣ ㎏", ["ＡＢＣ"]),
+        ("café", "cafe\u0301 open", ["cafe\u0301"]),
+    ],
+)
+def test_words_are_found_where_they_stand(analyser: Analyser, query: str, text: str, found: list[str]) -> None:
+    assert highlighted(analyser, query, text) == found

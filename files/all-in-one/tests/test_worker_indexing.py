@@ -1,11 +1,14 @@
 """The worker in this process: what becomes of documents, good and bad."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box import PATIENCE, running_worker
 
+from pipeline.embedder import Embedder
 from store import documents, generations, jobs
 from store.connection import Database
 from store.documents import Document
@@ -44,6 +47,48 @@ def test_a_document_becomes_chunks_vectors_and_lexemes(
         f"SELECT chunks FROM generation_{generation.id}_frequencies WHERE lexeme = '반품'"
     ).fetchone()
     assert frequency is not None and frequency["chunks"] == found["chunks"]
+
+
+def test_an_edited_document_embeds_only_what_changed(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedded: list[str] = []
+    encode = Embedder.encode_with_info
+
+    def noted(self: Embedder, texts: Sequence[str], **options: Any) -> Any:
+        embedded.extend(texts)
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Embedder, "encode_with_info", noted)
+    paragraphs = [f"{number}번 매장은 {number}층에 있고 아침 {number}시에 문을 엽니다. " * 12 for number in range(1, 7)]
+    edited = [*paragraphs[:-1], paragraphs[-1] + "일요일에는 쉽니다."]
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, [Document("a", "".join(paragraphs), title="매장")])
+        finish(database)
+        first = list(embedded)
+        documents.submit(database, [Document("a", "".join(edited), title="매장")])
+        finish(database)
+        second = embedded[len(first) :]
+        documents.submit(database, [Document("copy", "".join(edited), title="매장")])
+        finish(database)
+    assert len(first) > 3 and len(set(first)) == len(first)
+    assert len(second) < len(first) / 2 and all("일요일" in text for text in second)
+    assert len(embedded) == len(first) + len(second), "the copy's passages were embedded again"
+    assert contents(database, generation, "copy") == contents(database, generation, "a")
+    vectors = [
+        database.execute(
+            f"SELECT embedding::text FROM generation_{generation.id}_chunks WHERE document_id = %s ORDER BY ordinal",
+            [name],
+        ).fetchall()
+        for name in ("a", "copy")
+    ]
+    assert vectors[0] == vectors[1]
 
 
 def test_a_poison_document_is_parked_and_the_others_are_indexed(

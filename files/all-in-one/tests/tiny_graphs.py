@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline.cpu import detect
@@ -53,6 +54,26 @@ def write_model(
         base["cpu"], base["versions"] = {"class": detect().name}, {"onnxruntime": onnxruntime.__version__}
         (folder / "manifest.json").write_text(json.dumps({**base, **manifest}))
     return folder
+
+
+TENSOR_FILES = ("Constant_7_attr__value", "model.onnx_data", "model.onnx_data_1")
+
+
+def keep_tensors_beside(model_file: Path) -> Path:
+    """Move the tensors of a graph into TENSOR_FILES, one of them a constant's, as bge-m3's graph has it."""
+    model = onnx.load(str(model_file))
+    graph = model.graph
+    types = next(tensor for tensor in graph.initializer if tensor.name == "types")
+    graph.node.insert(0, helper.make_node("Constant", [], ["types"], value=types))
+    graph.initializer.remove(types)
+    set_external_data(graph.node[0].attribute[0].t, TENSOR_FILES[0])
+    for tensor in graph.initializer:
+        if tensor.name != "axis":
+            set_external_data(tensor, TENSOR_FILES[2] if tensor.name == "table" else TENSOR_FILES[1])
+    for name in TENSOR_FILES:
+        model_file.with_name(name).unlink(missing_ok=True)
+    onnx.save(model, str(model_file))
+    return model_file
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -4,9 +4,11 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import snowballstemmer
 from kiwipiepy import Kiwi, Token
@@ -18,6 +20,8 @@ VERSION = "kiwi-0.24-snowball-3-2"
 CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})
 # Characters of a lexeme; what is longer (a key, a hash, encoded bytes) is told apart by its beginning.
 LONGEST = 64
+# Texts whose words are remembered with their places: the passages that searches find again and again.
+REMEMBERED = 2048
 NOUN_TAGS = frozenset({"NNG", "NNP"})
 STOP = frozenset(
     word
@@ -38,6 +42,14 @@ _LATIN = re.compile(r"[a-z]+")
 _CODE_SEPARATOR = re.compile(r"(?<=[a-z])[._/-](?=\d)|(?<=\d)[._/-](?=[a-z])")
 
 
+class Word(NamedTuple):
+    """A lexeme and where it stands: text[start:end], in characters."""
+
+    lexeme: str
+    start: int
+    end: int
+
+
 class Analyser:
     """Safe to use from several threads. Loading takes some 1.5 seconds of CPU and 300 MB."""
 
@@ -47,44 +59,69 @@ class Analyser:
         self._kiwi.tokenize("")  # builds the rest now, not at the first question
         self._stemmer = snowballstemmer.stemmer("english")
         self._guard = threading.Lock()
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._placed)
 
     def lexemes(self, text: str) -> Counter[str]:
         """Lexemes with their counts. The same word gives the same lexeme in a question and in a document."""
         text = unicodedata.normalize("NFKC", text)
-        found = Counter(word[:LONGEST] for word in self._words(text))
-        if _HANGUL.search(text):
-            found.update(word[:LONGEST] for word in self._morphemes(text))
-        return found
+        return Counter(word.lexeme[:LONGEST] for word in self._all(text))
+
+    def highlights(self, text: str, lexemes: Collection[str]) -> list[tuple[int, int]]:
+        """Where words of the text are among the lexemes: (start, end) in characters, in order, none within another."""
+        merged: list[tuple[int, int]] = []
+        for word in sorted(self._remembered(text), key=lambda word: word.start):
+            if word.lexeme not in lexemes:
+                continue
+            if merged and word.start < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], word.end))
+            else:
+                merged.append((word.start, word.end))
+        return merged
 
     def codes(self, text: str) -> set[str]:
         """Those lexemes that are codes: whoever types one wants the text that has it."""
         matches = _WORD.finditer(unicodedata.normalize("NFKC", text))
         return {_code(match["code"])[:LONGEST] for match in matches if match["code"]}
 
-    def _words(self, text: str) -> Iterator[str]:
+    def _placed(self, text: str) -> tuple[Word, ...]:
+        """The words of a text as it is, which normalising may shorten or lengthen."""
+        normal, starts, ends = _normalised(text)
+        return tuple(
+            Word(word.lexeme[:LONGEST], starts[word.start], ends[word.end - 1])
+            for word in self._all(normal)
+            if word.end > word.start
+        )
+
+    def _all(self, text: str) -> Iterator[Word]:
+        yield from self._words(text)
+        if _HANGUL.search(text):
+            yield from self._morphemes(text)
+
+    def _words(self, text: str) -> Iterator[Word]:
         for match in _WORD.finditer(text):
             if match["code"]:
-                yield _code(match["code"])
+                yield Word(_code(match["code"]), *match.span())
             elif match["number"]:
-                yield match["number"].replace(",", "")
-            else:
-                yield from self._english(match["english"].lower())
+                yield Word(match["number"].replace(",", ""), *match.span())
+            elif stem := self._english(match["english"].lower()):
+                yield Word(stem, *match.span())
 
-    def _english(self, word: str) -> Iterator[str]:
+    def _english(self, word: str) -> str:
+        """The stem, empty for a word that tells nothing."""
         word = word.removesuffix("'s").removesuffix("’s")
         if word in STOP or len(word) < 2:
-            return
+            return ""
         # Other scripts that come this way (Cyrillic, Greek, accented Latin) are kept as they are.
         with self._guard:
-            yield self._stemmer.stemWord(word) if _LATIN.fullmatch(word) else word
+            return self._stemmer.stemWord(word) if _LATIN.fullmatch(word) else word
 
-    def _morphemes(self, text: str) -> Iterator[str]:
+    def _morphemes(self, text: str) -> Iterator[Word]:
         with self._guard:
             tokens = self._kiwi.tokenize(text)
         compound: list[Token] = []
         for token in tokens:
             if token.tag.split("-")[0] in CONTENT_TAGS and token.form not in STOP:
-                yield token.form
+                yield Word(token.form, token.start, token.end)
             if compound and (token.tag not in NOUN_TAGS or token.start != compound[-1].end):
                 yield from _joined(compound)
                 compound = []
@@ -93,12 +130,42 @@ class Analyser:
         yield from _joined(compound)
 
 
-def _joined(nouns: list[Token]) -> set[str]:
+def _joined(nouns: list[Token]) -> list[Word]:
     """Nouns written as one word, as one lexeme: the same compound may be a single noun in another sentence."""
-    pairs = {first.form + second.form for first, second in pairwise(nouns)}
-    return pairs | {"".join(noun.form for noun in nouns)} if pairs else set()
+    if len(nouns) < 2:
+        return []
+    joined = {
+        first.form + second.form: Word(first.form + second.form, first.start, second.end)
+        for first, second in pairwise(nouns)
+    }
+    whole = "".join(noun.form for noun in nouns)
+    return list({whole: Word(whole, nouns[0].start, nouns[-1].end), **joined}.values())
 
 
 def _code(text: str) -> str:
     """E-204, e204 and E_204 are one code; between digits a separator is kept, 1-23 is not 12-3."""
     return _CODE_SEPARATOR.sub("", text.lower())
+
+
+def _normalised(text: str) -> tuple[str, list[int], list[int]]:
+    """The text as NFKC writes it; for each of its characters, where what it was made from begins and ends."""
+    if unicodedata.is_normalized("NFKC", text):
+        return text, list(range(len(text))), list(range(1, len(text) + 1))
+    parts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    start = 0
+    while start < len(text):
+        end = start + 1
+        while end < len(text) and _continues(text[end]):
+            end += 1
+        parts.append(unicodedata.normalize("NFKC", text[start:end]))
+        starts += [start] * len(parts[-1])
+        ends += [end] * len(parts[-1])
+        start = end
+    return "".join(parts), starts, ends
+
+
+def _continues(character: str) -> bool:
+    """True for what may become one character with the one before it: accents, and the later letters of a syllable."""
+    return unicodedata.combining(character) != 0 or "\u1160" <= character <= "\u11ff"

@@ -1,15 +1,18 @@
 """One document to what is stored of it, in one generation."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.embedder import Embedder
 from store.generations import Generation
 from store.jobs import Item
 from store.results import IndexedChunk
 from text.analyser import Analyser
-from text.chunker import Chunk, Chunker
+from text.chunker import Chunker
 
 SLICE = 8  # passages embedded between two looks at whether to go on
+
+Known = Callable[[Collection[bytes]], Mapping[bytes, Sequence[float]]]
 
 
 class Interrupted(Exception):
@@ -25,6 +28,7 @@ class Indexer:
         self._embedder = embedder
         self._chunker = Chunker(embedder)
         self._analyser = analyser
+        self.embedded = 0  # passages of the last document whose vectors had to be computed
 
     def serves(self, generation: Generation, embedder: Embedder) -> bool:
         """True while it computes for this generation, with this model."""
@@ -34,20 +38,38 @@ class Indexer:
         """One real inference."""
         self._embedder.encode_array(["alive"], input_type="passage")
 
-    def index(self, item: Item, go_on: Callable[[], bool]) -> list[IndexedChunk]:
-        """All chunks of the item's document. Interrupted as soon as `go_on()` is False between two slices."""
+    def index(self, item: Item, go_on: Callable[[], bool], known: Known) -> list[IndexedChunk]:
+        """All chunks of the item's document. Interrupted as soon as `go_on()` is False between two slices.
+
+        `known(passage hashes)` gives the vectors that need not be computed again.
+        """
         chunks = self._chunker.cut(item.text)
+        passages = [self._chunker.passage(item.title, chunk.text) for chunk in chunks]
+        vectors = self._vectors(passages, go_on, known)
         indexed: list[IndexedChunk] = []
-        for start in range(0, len(chunks), SLICE):
-            if not go_on():
+        for chunk, passage in zip(chunks, passages, strict=True):
+            if len(indexed) % SLICE == 0 and not go_on():
                 raise Interrupted
-            indexed += self._index_slice(item.title, chunks[start : start + SLICE])
+            key = passage_hash(passage)
+            lexemes = self._analyser.lexemes(passage)
+            indexed.append(IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vectors[key], lexemes, key))
         return indexed
 
-    def _index_slice(self, title: str, chunks: list[Chunk]) -> list[IndexedChunk]:
-        passages = [self._chunker.passage(title, chunk.text) for chunk in chunks]
-        vectors = self._embedder.encode_array(passages, input_type="passage")
-        return [
-            IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vector.tolist(), lexemes)
-            for chunk, vector, lexemes in zip(chunks, vectors, map(self._analyser.lexemes, passages), strict=True)
-        ]
+    def _vectors(self, passages: list[str], go_on: Callable[[], bool], known: Known) -> dict[bytes, Sequence[float]]:
+        """{passage hash: vector}. The same passage is embedded once, and not at all where the generation holds it."""
+        wanted = {passage_hash(passage): passage for passage in passages}
+        vectors = dict(known(list(wanted)))
+        missing = [key for key in wanted if key not in vectors]
+        for start in range(0, len(missing), SLICE):
+            if not go_on():
+                raise Interrupted
+            keys = missing[start : start + SLICE]
+            texts = [wanted[key] for key in keys]
+            computed = self._embedder.encode_with_info(texts, input_type="passage", lane="bulk").vectors
+            vectors |= {key: vector.tolist() for key, vector in zip(keys, computed, strict=True)}
+        self.embedded = len(missing)
+        return vectors
+
+
+def passage_hash(passage: str) -> bytes:
+    return hashlib.sha256(passage.encode("utf-8")).digest()

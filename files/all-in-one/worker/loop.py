@@ -5,6 +5,7 @@ import secrets
 import socket
 import threading
 import time
+from functools import partial
 
 import psycopg
 
@@ -103,7 +104,8 @@ class Worker:
             self._fail(database, item, error)
         else:
             event = "indexed" if stored is not None else "dropped"
-            log(event, item=item.id, chunks=stored, ms=round((time.monotonic() - started) * 1000, 1))
+            elapsed = round((time.monotonic() - started) * 1000, 1)
+            log(event, item=item.id, chunks=stored, embedded=indexer.embedded, ms=elapsed)
 
     def _index(self, database: Database, item: Item, indexer: Indexer) -> int | None:
         """Number of chunks stored, None if the item turned out not to be ours any more."""
@@ -113,7 +115,8 @@ class Worker:
                 heartbeat.beat(self._settings.heartbeat)
                 return lease.held and not self.stop.is_set()
 
-            chunks = indexer.index(item, go_on)
+            known = partial(results.known_vectors, database, indexer.generation)
+            chunks = indexer.index(item, go_on, known)
         if not results.complete(database, item, self.name, indexer.generation, chunks):
             return None
         return len(chunks)

@@ -1,12 +1,17 @@
 """Documents in, their jobs, documents out."""
 
+import base64
 import hashlib
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import Headers
+from starlette.routing import Match
+from starlette.types import Scope
 
 from app.errors import ApiError
 from app.services import Needs
@@ -16,6 +21,7 @@ from store import documents, jobs
 router = APIRouter()
 LONGEST_ID = 512
 LONGEST_TITLE = 2000
+LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 
 
 class DocumentIn(BaseModel):
@@ -28,7 +34,70 @@ class DocumentIn(BaseModel):
     source: str | None = None
 
 
-@router.post("/documents", status_code=202)
+class DocumentChange(BaseModel):
+    """The fields to replace; those left out stay."""
+
+    text: str | None = None
+    title: str | None = None
+    metadata: dict[str, Any] | None = None
+    source: str | None = None
+
+
+class LinesRoute(APIRoute):
+    """Takes a request only if its body is lines of JSON."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        if match == Match.FULL and _media_type(scope) not in LINES:
+            return Match.NONE, {}
+        return match, found
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def submit_lines(body: Annotated[bytes, Depends(_body)], services: Needs) -> dict[str, Any]:
+    """Accept the good lines, refuse the others one by one; the job remembers both."""
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    check_count(lines, "documents", most=services.settings.max_documents)
+    accepted: dict[str, documents.Document] = {}
+    refused: list[documents.Refusal] = []
+    for number, line in lines:
+        try:
+            document = _line(line, number, services.settings.max_text)
+            if document.id in accepted:
+                raise ApiError(400, f"{number}.id is that of a line above.", param=f"{number}.id", code="repeated_id")
+        except ApiError as error:
+            refused.append(documents.Refusal(number, error.message))
+        else:
+            accepted[document.id] = document
+    if not accepted:
+        raise ApiError(400, f"No line can be kept, the first: {refused[0].reason}", code="invalid_lines")
+    with services.pool.connection() as database:
+        job = documents.submit(database, list(accepted.values()), refused)
+    return {
+        "job": str(job),
+        "documents": list(accepted),
+        "refused": [{"line": refusal.line, "reason": refusal.reason} for refusal in refused],
+    }
+
+
+router.add_api_route(
+    "/documents",
+    submit_lines,
+    methods=["POST"],
+    status_code=202,
+    include_in_schema=False,
+    route_class_override=LinesRoute,
+)
+
+
+@router.post(
+    "/documents",
+    status_code=202,
+    openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+)
 def submit(request: DocumentIn | list[DocumentIn], services: Needs) -> dict[str, Any]:
     """Accept documents; the job tells when they can be found. The same id again replaces the document."""
     given = request if isinstance(request, list) else [request]
@@ -49,6 +118,43 @@ def job_status(job: str, services: Needs) -> dict[str, Any]:
     if status is None:
         raise ApiError(404, f"There is no job {job[:64]!r}.", param="job", code="job_not_found")
     return status
+
+
+@router.get("/documents")
+def listed(
+    services: Needs,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str, Query(max_length=4 * LONGEST_ID)] = "",
+    state: Literal["indexed", "queued", "running", "parked"] | None = None,
+) -> dict[str, Any]:
+    """Documents in the order of their ids, without their texts; `next` is the cursor of the next page."""
+    with services.pool.connection() as database:
+        found = documents.page(database, after=_position(cursor), limit=limit, state=state)
+    return {"documents": found, "next": _cursor(found[-1]["id"]) if len(found) == limit else None}
+
+
+@router.patch("/documents/{document_id:path}", status_code=202)
+def change(
+    document_id: Annotated[str, Path(max_length=LONGEST_ID)], request: DocumentChange, services: Needs
+) -> dict[str, Any]:
+    """Replace some fields. Only what the change touches is embedded again: nothing, if title and text stay."""
+    changes = request.model_dump(exclude_unset=True)
+    for name in ("text", "title", "metadata"):
+        if changes.get(name, "") is None:
+            raise ApiError(400, f"{name} cannot be null; leave it out to keep it.", param=name, code="invalid_value")
+    if not changes:
+        raise ApiError(400, "Nothing to change was given.", param="body", code="empty")
+    check_text(changes.get("text", "kept"), "text", most=services.settings.max_text)
+    check_text(changes.get("title", ""), "title", most=LONGEST_TITLE, empty_allowed=True)
+    check_text(changes.get("source") or "", "source", most=LONGEST_TITLE, empty_allowed=True)
+    if problem := unusable(changes.get("metadata")):
+        raise ApiError(400, f"metadata {problem}.", param="metadata", code="invalid_text")
+    composed = {name: _composed(value) if name in ("title", "text") else value for name, value in changes.items()}
+    with services.pool.connection() as database:
+        job = documents.change(database, document_id, composed) if not unusable(document_id) else None
+    if job is None:
+        raise _unknown()
+    return {"job": str(job), "documents": [document_id]}
 
 
 @router.get("/documents/{document_id:path}")
@@ -80,9 +186,43 @@ def _document(given: DocumentIn, index: int, longest: int) -> documents.Document
     if problem := unusable(given.metadata):
         raise ApiError(400, f"{index}.metadata {problem}.", param=f"{index}.metadata", code="invalid_text")
     identity = given.id if given.id is not None else _identity(given)
-    # Composed characters: a text from a Mac may spell Korean in single letters, which no model was trained on.
-    title, text = (unicodedata.normalize("NFC", part) for part in (given.title, given.text))
-    return documents.Document(identity, text, title, given.metadata, given.source)
+    return documents.Document(identity, _composed(given.text), _composed(given.title), given.metadata, given.source)
+
+
+def _composed(text: str) -> str:
+    """Composed characters: a text from a Mac may spell Korean in single letters, which no model was trained on."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _line(line: bytes, number: int, longest: int) -> documents.Document:
+    """The document of one line. ApiError when it cannot be kept."""
+    try:
+        given = DocumentIn.model_validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        param = ".".join(map(str, (number, *problem["loc"])))
+        raise ApiError(400, f"{param}: {problem['msg']}.", param=param, code=problem["type"]) from None
+    return _document(given, number, longest)
+
+
+def _media_type(scope: Scope) -> str:
+    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _cursor(identity: str) -> str:
+    return base64.urlsafe_b64encode(identity.encode("utf-8")).decode("ascii").rstrip("=")
+
+
+def _position(cursor: str) -> str:
+    """The id that a cursor stands for. ApiError when it is none of ours."""
+    try:
+        position = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("utf-8")
+    except ValueError:
+        position = "\x00"
+    if unusable(position):
+        message = "cursor is not one that a page before gave as `next`."
+        raise ApiError(400, message, param="cursor", code="invalid_cursor")
+    return position
 
 
 def _identity(given: DocumentIn) -> str:

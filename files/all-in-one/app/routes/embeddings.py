@@ -11,35 +11,51 @@ from app.errors import ApiError
 from app.models import describe
 from app.services import Needs
 from app.text_input import check_count, check_model, check_text
+from app.waiting import gone
+from pipeline.embedder import LongTexts
+from pipeline.errors import TooLongError
 
 router = APIRouter()
 
 
 class EmbeddingsRequest(BaseModel):
-    """`input_type` is ours: E5 and its like embed questions and passages differently."""
+    """`input_type` is ours: E5 and its like embed questions and passages differently.
+
+    So is `long_texts`, for texts longer than the model reads: cut (and the answer says `truncated`), refuse, or
+    windows, which gives the mean of the vectors of its parts.
+    """
 
     input: Any
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     input_type: Literal["query", "passage"] | None = None
+    long_texts: LongTexts = "cut"
 
 
 @router.post("/v1/embeddings")
 def create_embeddings(request: EmbeddingsRequest, services: Needs) -> dict[str, Any]:
     """Vectors of one text or of several, in their order."""
     texts = _texts(request.input, services.settings.max_inputs, services.settings.max_text)
-    with services.models.place() as loaded:
-        embedder = loaded.embedder
-        name = describe(embedder)["name"]
-        role = request.input_type or check_model(request.model, name, embedder.release_id)
-        if request.dimensions not in (None, embedder.dim):
-            raise ApiError(
-                400,
-                f"dimensions is {request.dimensions}; this model has {embedder.dim} and cannot be shortened.",
-                param="dimensions",
-            )
-        encoded = embedder.encode_with_info(texts, input_type=role)
+    embedder = services.models.get().embedder
+    name = describe(embedder)["name"]
+    role = request.input_type or check_model(request.model, name, embedder.release_id)
+    if request.dimensions not in (None, embedder.dim):
+        raise ApiError(
+            400,
+            f"dimensions is {request.dimensions}; this model has {embedder.dim} and cannot be shortened.",
+            param="dimensions",
+        )
+    try:
+        encoded = services.vectors.encode(embedder, texts, input_type=role, long_texts=request.long_texts, gone=gone())
+    except TooLongError as error:
+        raise ApiError(
+            400,
+            f"input {error.index} has {error.tokens} tokens, the model reads {error.limit}; shorten it, or set "
+            "long_texts to cut or windows.",
+            param=f"input.{error.index}",
+            code="too_long",
+        ) from None
     data = [
         {"object": "embedding", "index": index, "embedding": _encode(vector, request.encoding_format)}
         | ({"truncated": True} if cut else {})

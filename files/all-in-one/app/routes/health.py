@@ -56,13 +56,17 @@ def _degraded(services: Services) -> list[str]:
 def _models(services: Services) -> dict[str, Any]:
     loaded = services.models.loaded
     if loaded is None:
-        return {"models": None, "threads": None}
+        return {"models": None, "inference": None}
     return {
         "models": {
             "embedding": _model(loaded.embedder),
             "reranker": _model(loaded.reranker) if loaded.reranker else None,
         },
-        "threads": loaded.embedder.engine.threads if loaded.embedder.folder else None,
+        "inference": {
+            "threads": services.models.lanes.threads,
+            "query": services.models.lanes.query.state(),
+            "bulk": services.models.lanes.bulk.state(),
+        },
     }
 
 

@@ -10,6 +10,8 @@ from app.errors import ApiError
 from app.models import describe
 from app.services import Needs
 from app.text_input import check_count, check_model, check_text
+from app.waiting import gone
+from pipeline.reranker import in_order
 
 router = APIRouter()
 
@@ -37,13 +39,13 @@ def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
     texts = [entry if isinstance(entry, str) else entry.text for entry in request.documents]
     for index, text in enumerate(texts):
         check_text(text, f"documents.{index}", most=settings.max_text, empty_allowed=True)
-    with services.models.place() as loaded:
-        reranker = loaded.reranker
-        if reranker is None:
-            raise ApiError(503, f"Reranking is off. {loaded.reranker_degraded}", code="reranker_unavailable")
-        name = describe(reranker)["name"]
-        check_model(request.model, name, reranker.release_id)
-        ranked = reranker.rerank(request.query, texts)
+    loaded = services.models.get()
+    reranker = loaded.reranker
+    if reranker is None:
+        raise ApiError(503, f"Reranking is off. {loaded.reranker_degraded}", code="reranker_unavailable")
+    name = describe(reranker)["name"]
+    check_model(request.model, name, reranker.release_id)
+    ranked = in_order(reranker.score(request.query, texts, gone=gone()))
     results = [
         {"index": entry["idx"], "relevance_score": entry["score"]}
         | ({"document": {"text": texts[entry["idx"]]}} if request.return_documents else {})

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app import filtering
 from app.models import describe
 from app.searching import Request
 from app.services import Needs
@@ -16,22 +17,28 @@ LONGEST_QUERY = 8192
 
 
 class SearchRequest(BaseModel):
-    """`fusion` vectors leaves the words out; `rerank` false leaves the first order as it is."""
+    """`fusion` vectors leaves the words out; `rerank` false leaves the first order as it is.
+
+    `filter` names fields of the metadata: {"lang": "ko", "shelf": [1, 2], "sold": {"gte": "2026-01-01"}}.
+    """
 
     query: str
     top_k: Annotated[int, Field(ge=1, le=100)] = 10
     rerank: bool = True
     fusion: Literal["hybrid", "vectors"] = "hybrid"
+    filter: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.post("/search")
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """The documents that answer the query best, each with its best passage."""
     query = unicodedata.normalize("NFC", check_text(request.query, "query", most=LONGEST_QUERY))
-    with services.models.place() as loaded:
-        answer = services.search.run(loaded, Request(query, request.top_k, request.rerank, request.fusion))
-        models = {
-            "embedding": describe(loaded.embedder)["release"],
-            "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
-        }
+    filters = filtering.parse(request.filter)
+    loaded = services.models.get()
+    wanted = Request(query, request.top_k, request.rerank, request.fusion, filters)
+    answer = services.search.run(loaded, wanted)
+    models = {
+        "embedding": describe(loaded.embedder)["release"],
+        "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
+    }
     return {**answer, "models": models}

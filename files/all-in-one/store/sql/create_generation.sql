@@ -6,6 +6,7 @@ CREATE TABLE {chunks} (
     end_offset    integer  NOT NULL,
     content       text     NOT NULL,  -- kept: the document's own text may already be newer than its index
     tokens        integer  NOT NULL,
+    passage_hash  bytea,              -- of what was embedded; NULL in rows older than the column
     -- A zero vector has no direction: its inner product ranks it anywhere.
     embedding     vector({dimension}) NOT NULL CHECK (vector_norm(embedding) > 0),
     UNIQUE (document_id, ordinal)
@@ -13,6 +14,7 @@ CREATE TABLE {chunks} (
 -- In line with its row: the index reads vectors, not words, and a detour through TOAST for each would dominate.
 ALTER TABLE {chunks} ALTER COLUMN embedding SET STORAGE {storage};
 CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 16, ef_construction = 96);
+CREATE INDEX ON {chunks} (passage_hash);
 
 CREATE TABLE {lexemes} (
     lexeme       text      NOT NULL,

@@ -4,6 +4,7 @@ SELECT chunk_id,
        )::float8 AS score
 FROM unnest(%(lexemes)s::text[], %(weights)s::float8[]) AS wanted (lexeme, weight)
 JOIN {lexemes} AS lexemes USING (lexeme)
+WHERE {allowed}
 GROUP BY chunk_id
 ORDER BY score DESC, chunk_id
 LIMIT %(limit)s

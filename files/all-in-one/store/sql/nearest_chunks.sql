@@ -1,4 +1,5 @@
 SELECT id, -(embedding <#> %(vector)s::vector) AS similarity
 FROM {chunks}
+WHERE {allowed}
 ORDER BY embedding <#> %(vector)s::vector
 LIMIT %(limit)s

@@ -1,0 +1,1 @@
+SELECT line, reason FROM job_refusals WHERE job_id = %(job)s ORDER BY line LIMIT %(most)s

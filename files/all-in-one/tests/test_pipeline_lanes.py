@@ -1,0 +1,234 @@
+"""Who runs when: turns within a lane, queries beside bulk work, and what happens when there is no room."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from pipeline import lanes
+from pipeline.errors import AbandonedError, OverloadedError
+from pipeline.lanes import LOWEST_PRIORITY, Job, Lane, Lanes, Limits
+
+
+@contextmanager
+def at_work(lane: Lane, sequences: int) -> Iterator[threading.Event]:
+    """A job that keeps every thread of the lane until the event is set."""
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def work(_: int) -> int:
+        begun.release()
+        assert go_on.wait(30)
+        return 1
+
+    def run() -> None:
+        with lane.job(sequences) as job:
+            job.each(work, range(sequences))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(lane.threads):
+        assert begun.acquire(timeout=10)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def run_one(job: Job, tokens: int, seconds: float) -> None:
+    """A sequence of so many tokens that takes as long: the lane's speed is known afterwards."""
+
+    def work(_: int) -> int:
+        time.sleep(seconds)
+        return tokens
+
+    job.each(work, [0])
+
+
+def test_every_sequence_runs_once() -> None:
+    seen: list[int] = []
+
+    def work(index: int) -> int:
+        seen.append(index)
+        return 1
+
+    with Lanes(3).bulk.job(200) as job:
+        job.each(work, range(200))
+    assert sorted(seen) == list(range(200))
+
+
+def test_no_more_sequences_than_threads_run_at_once() -> None:
+    running, most, guard = [0], [0], threading.Lock()
+
+    def work(_: int) -> int:
+        with guard:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.002)
+        with guard:
+            running[0] -= 1
+        return 1
+
+    with Lanes(2).bulk.job(50) as job:
+        job.each(work, range(50))
+    assert most[0] == 2
+
+
+def test_a_query_runs_while_bulk_work_has_every_thread() -> None:
+    both = Lanes(2)
+    with at_work(both.bulk, 100):
+        seen: list[int] = []
+
+        def work(index: int) -> int:
+            seen.append(index)
+            return 1
+
+        with both.query.job(3) as job:
+            job.each(work, range(3))
+        with both.query.job(1) as job:
+            job.each(work, [3])
+        assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_bulk_threads_have_the_lowest_priority_and_queries_the_process_own() -> None:
+    both = Lanes(1)
+    for lane, expected in ((both.bulk, LOWEST_PRIORITY), (both.query, os.getpriority(os.PRIO_PROCESS, 0))):
+        found: list[int] = []
+
+        def work(_: int, found: list[int] = found) -> int:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return 1
+
+        with lane.job(2) as job:
+            job.each(work, range(2))
+        assert found == [expected, expected]
+
+
+def test_jobs_of_a_lane_take_turns() -> None:
+    bulk = Lanes(1).bulk
+    order: list[str] = []
+
+    def run(name: str) -> None:
+        def work(_: int) -> int:
+            order.append(name)
+            return 1
+
+        with bulk.job(5) as job:
+            job.each(work, range(5))
+
+    with at_work(bulk, 1):
+        threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        while len(bulk._turns) < 2:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join(30)
+    assert "".join(order) in ("ababababab", "bababababa")
+
+
+def test_the_first_error_is_raised_and_nothing_is_begun_after_it() -> None:
+    bulk = Lanes(1).bulk
+    seen: list[int] = []
+
+    def work(index: int) -> int:
+        seen.append(index)
+        if index == 2:
+            raise ValueError("the third")
+        return 1
+
+    with pytest.raises(ValueError, match="the third"), bulk.job(10) as job:
+        job.each(work, range(10))
+    assert seen == [0, 1, 2]
+    assert bulk.state()["tokens"] == 0
+    assert bulk.count == 0
+
+
+@pytest.mark.parametrize("name", ["query", "bulk"])
+def test_work_that_nobody_waits_for_is_dropped(name: lanes.LaneName) -> None:
+    lane = Lanes(1).named(name)
+    gone = threading.Event()
+    seen: list[int] = []
+
+    def work(index: int) -> int:
+        seen.append(index)
+        if index == 1:
+            gone.set()
+        return 1
+
+    with pytest.raises(AbandonedError), lane.job(10, gone=gone.is_set) as job:
+        job.each(work, range(10))
+    with pytest.raises(AbandonedError), lane.job(1, gone=gone.is_set) as job:
+        job.each(work, [5])
+    assert seen == [0, 1]
+    assert lane.state()["tokens"] == 0
+
+
+def test_too_many_jobs_are_refused_and_let_in_later() -> None:
+    bulk = Lanes(1, bulk=Limits(jobs=2)).bulk
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(bulk.job(10))
+        with pytest.raises(OverloadedError, match=r"2 requests with 20 tokens") as refusal, bulk.job(1):
+            pass
+        assert refusal.value.retry_after >= 1
+    with bulk.job(1):
+        assert bulk.count == 1
+
+
+def test_too_many_tokens_are_refused_but_a_lane_without_work_takes_any_job() -> None:
+    bulk = Lanes(1, bulk=Limits(tokens=100)).bulk
+    with bulk.job(1) as job:
+        run_one(job, 1, 0.01)
+    with bulk.job(1000):
+        with pytest.raises(OverloadedError), bulk.job(1):
+            pass
+        assert bulk.count == 1
+
+
+def test_the_retry_time_is_when_the_wait_is_short_enough_again() -> None:
+    """Work for 5 seconds is there, and 2 are allowed: 3 more have to pass."""
+    bulk = Lanes(1, bulk=Limits(wait=2.0)).bulk
+    with bulk.job(1000) as job:
+        run_one(job, 1000, 0.1)
+    speed = bulk.state()["tokens_per_second"]
+    assert speed
+    with bulk.job(5 * speed):
+        with pytest.raises(OverloadedError, match=r"for 5\.\d s") as refusal, bulk.job(5 * speed):
+            pass
+        assert refusal.value.retry_after in (3, 4)
+        assert bulk.state()["seconds"] == pytest.approx(5, abs=0.2)
+
+
+def test_a_short_job_is_let_in_beside_a_long_one_since_they_take_turns() -> None:
+    bulk = Lanes(1, bulk=Limits(wait=2.0)).bulk
+    with bulk.job(10_000) as job:
+        run_one(job, 10_000, 0.1)
+    with bulk.job(10_000_000), bulk.job(10):
+        assert bulk.count == 2
+
+
+def test_counted_tokens_replace_the_estimate() -> None:
+    bulk = Lanes(1).bulk
+    with bulk.job(1000) as job:
+        job.resize(3)
+        assert bulk.state()["tokens"] == 3
+        job.each(lambda _: 1, range(2))
+        assert bulk.state()["tokens"] == 1
+    assert bulk.state()["tokens"] == 0
+
+
+def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "IDLE", 0.05)
+    bulk = Lanes(2).bulk
+    for _ in range(2):  # a lane wakes up again
+        with bulk.job(4) as job:
+            job.each(lambda _: 1, range(4))
+        deadline = time.monotonic() + 10
+        while bulk._workers:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
