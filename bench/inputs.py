@@ -44,5 +44,7 @@ def make_inputs(box: Box) -> Inputs:
     prefix = box.prefixes["query"]
     mixed = maker.make([length for length in mixed_lengths(MIXED // 2) for _ in LANGUAGES])
     bulk = maker.make([*mixed_lengths(BULK - BULK_LONG), *[LONG_TOKENS] * BULK_LONG])
-    candidates = {language: [maker.cut(CANDIDATE_TOKENS, language) for _ in range(CANDIDATES)] for language in LANGUAGES}
+    candidates = {
+        language: [maker.cut(CANDIDATE_TOKENS, language) for _ in range(CANDIDATES)] for language in LANGUAGES
+    }
     return Inputs(mixed, bulk, short_queries(material, maker, prefix), candidates, maker)

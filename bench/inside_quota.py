@@ -25,7 +25,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "threads": embedder.engine.threads,
+                "threads": embedder.engine.lanes.threads,
                 "cores_visible": os.cpu_count(),
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(cpu_seconds() - cpu, 2),

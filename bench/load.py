@@ -48,7 +48,9 @@ class BulkEmbedding:
         time.sleep(SETTLE)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -88,7 +90,9 @@ class Ingestion:
         time.sleep(SETTLE)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for document in self._documents:
             self._client.call("DELETE", f"/documents/{quote(document['id'], safe='')}")
         deadline = time.monotonic() + GONE_WITHIN

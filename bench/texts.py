@@ -99,7 +99,7 @@ class TextMaker:
         return texts
 
     def cut(self, length: int, language: str) -> str:
-        """A text of `length` tokens, special tokens included, or as near as can be: pieces tokenise differently alone."""
+        """A text of about `length` tokens, special tokens included: pieces tokenise differently alone."""
         wanted = max(1, length - SPECIAL_TOKENS)
         nearest, distance = "", wanted
         for _ in range(ATTEMPTS):

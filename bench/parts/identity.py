@@ -1,7 +1,9 @@
-"""Part `identity`: is a text's vector the same alone, among others, in another order, as a query, on one thread and all?"""
+"""Part `identity`: is a text's vector the same alone, among others, as a query, on one thread and on all?"""
 
 import random
 from typing import Any
+
+import numpy as np
 
 from bench import processes
 from bench.box import Box
@@ -24,10 +26,12 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
         queries = inputs.queries[:SAME]
         found = {
             "among others": difference(every.do(processes.embed, inputs.mixed)["vectors"], alone),
-            "among others, in another order": difference(reordered, [alone[index] for index in shuffled]),
+            "among others, in another order": difference(reordered, np.array(alone)[shuffled]),
             "one thread, among others": difference(one.do(processes.embed, inputs.mixed)["vectors"], alone),
             "one thread, alone": difference(one.do(processes.one_by_one, inputs.mixed), alone),
-            "query lane and bulk lane": difference(every.do(as_single_queries, queries), every.do(as_many_queries, queries)),
+            "query lane and bulk lane": difference(
+                every.do(as_single_queries, queries), every.do(as_many_queries, queries)
+            ),
         }
     say("identity", ", ".join(f"{name}: {value:g}" for name, value in found.items()))
     return {"texts": len(inputs.mixed), "largest_difference": found}

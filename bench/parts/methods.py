@@ -123,9 +123,7 @@ def _query_latency(
             idle[name] += worker.do(processes.ask, asked)
     asked = _slice(inputs.queries, 0, QUERIES_BESIDE_BULK)
     for name, worker in workers.items():
-        beside = worker.do(
-            processes.ask_beside_bulk, asked, inputs.bulk, entries[name].batch_size, BESIDE_BULK_SECONDS
-        )
+        beside = worker.do(processes.ask_beside_bulk, asked, inputs.bulk, entries[name].batch_size, BESIDE_BULK_SECONDS)
         found[name] |= {"idle": latency(idle[name]), "beside_bulk": latency(beside)}
         times = f"{found[name]['idle']['p50_ms']:.1f} ms idle, p95 {found[name]['beside_bulk']['p95_ms']:.0f} ms"
         say("methods", f"one short query, {name}: {times} beside bulk work")

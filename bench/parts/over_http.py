@@ -29,13 +29,13 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     for _ in range(10):
         client.embed([next(asked)], "query")
     long_texts = [inputs.maker.cut(LONG_TOKENS, language) for language in ("ko", "en")] * 8
-    bulk = (inputs.mixed[: len(inputs.mixed) - len(long_texts)] + long_texts)[:: -1]
-    found: dict[str, Any] = {"documents": health.get("documents"), "threads": health.get("threads")}
+    bulk = (inputs.mixed[: len(inputs.mixed) - len(long_texts)] + long_texts)[::-1]
+    found: dict[str, Any] = {"documents": health.get("documents"), "threads": health["inference"]["threads"]}
     found["idle"] = _probe(client, asked, "idle")
     found["search"] = _stages(client, asked)
-    with BulkEmbedding(client, bulk) as work, _reported(found, "beside_bulk", work):
+    with BulkEmbedding(client, bulk) as embedding, _reported(found, "beside_bulk", embedding):
         found["beside_bulk"] = _probe(client, asked, "beside bulk embedding in the app")
-    with Ingestion(client, inputs.maker) as work, _reported(found, "beside_ingestion", work):
+    with Ingestion(client, inputs.maker) as ingestion, _reported(found, "beside_ingestion", ingestion):
         found["beside_ingestion"] = _probe(client, asked, "beside ingestion in the worker")
     return found
 
@@ -63,7 +63,11 @@ def _probe(client: Client, asked: Iterator[str], situation: str) -> dict[str, An
         searches.append(_timed(lambda: client.search(next(asked), rerank=False)))
         if time.monotonic() > deadline:
             break
-    found = {"embedding": latency(embeds), "search": latency(searches), "asked_again": client.take_asked_again()}
+    found: dict[str, Any] = {
+        "embedding": latency(embeds),
+        "search": latency(searches),
+        "asked_again": client.take_asked_again(),
+    }
     told = f"p50 {found['embedding']['p50_ms']:.0f} ms, p95 {found['embedding']['p95_ms']:.0f} ms"
     say("box", f"one short query, {situation}: {told}")
     return found
