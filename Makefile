@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PAYLOAD := files/all-in-one
 
-.PHONY: help demo demo-down eval test test-all test-rest gates unit lock
+.PHONY: help demo demo-down eval bench test test-all test-rest gates unit lock
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,10 @@ demo-down: ## Remove the demo's VM and everything in it
 
 eval: ## recall@5, MRR@10 and nDCG@10 of the demo box on the held-out queries
 	@.venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key
+
+bench: ## The demo box's inference beside other ways to run the same model (twenty minutes; docs/performance.md)
+	@test -f .cache/vm/onebox-demo/api_key || { echo "onebox: there is no demo box to measure: run \`make demo\` first" >&2; exit 1; }
+	@ansible-playbook --inventory inventory/demo playbooks/bench.yml
 
 test: ## Quality gates, unit tests and the default scenario on a fresh VM
 	@./bootstrap.sh shellcheck openssl
@@ -41,7 +45,7 @@ gates: .venv-tests/.stamp # linters and types
 	@git ls-files '*.sh' | xargs shellcheck
 
 unit: .venv-tests/.stamp # unit tests of controller and payload
-	@python -m pytest tests demo/tests
+	@python -m pytest tests demo/tests bench/tests
 	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest tests
 
 .venv-tests/.stamp: $(PAYLOAD)/tests/requirements.txt requirements.txt

@@ -13,7 +13,7 @@ from roles import ROLES, ROOT, defaults, internals, load, made, mentioned, optio
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 # Defaults that depend on the host, so that a specification can only describe them.
-EXPRESSIONS = {"payload_source", "vm_name", "vm_user", "vm_ssh_port", "vm_state_dir"}
+EXPRESSIONS = {"bench_results", "payload_source", "vm_name", "vm_user", "vm_ssh_port", "vm_state_dir"}
 
 
 def is_expression(value: Any) -> bool:

@@ -30,6 +30,13 @@ class Log:
             partial.rename(file)
             _drop_old(file)
 
+    @property
+    def descriptor(self) -> int:
+        """Of the log file; a process that has it open is part of what is followed. ValueError without a file."""
+        if self._stream is None:
+            raise ValueError("there is no log file")
+        return self._stream.fileno()
+
     def line(self, text: str) -> None:
         with self._guard:
             self.last = time.monotonic()
