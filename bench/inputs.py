@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.box import Box
-from bench.texts import LANGUAGES, TextMaker, describe, every_length, mixed_lengths, read_material, short_queries
+from bench.texts import (
+    LANGUAGES,
+    TextMaker,
+    describe,
+    every_length,
+    mixed_lengths,
+    padding_share,
+    read_material,
+    short_queries,
+)
 
 MIXED = 256
 BULK, BULK_LONG = 64, 8
@@ -26,6 +35,7 @@ class Inputs:
         """Token counts as they are, special tokens included, prefixes not."""
         return {
             "mixed": describe([self.maker.tokens(text) for text in self.mixed]),
+            "padding_share": padding_share([self.maker.tokens(text) for text in self.mixed], 32),
             "bulk": describe([self.maker.tokens(text) for text in self.bulk]),
             "queries": len(self.queries),
             "candidates": describe([self.maker.tokens(text) for text in self.candidates["ko"] + self.candidates["en"]]),

@@ -104,7 +104,7 @@ def _preamble(results: Results) -> list[str]:
         "",
         f"Embedding: {results['models']['emb']['id']} ({results['models']['emb']['recipe']}). "
         f"{lengths['count']} texts of {lengths['min']} to {lengths['max']} tokens, mean {lengths['mean']:g}, "
-        "half of them Korean.",
+        f"half of them Korean; {results['inputs']['padding_share']:.0%} of padded batches of 32 are padding.",
     ]
 
 

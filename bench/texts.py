@@ -55,6 +55,12 @@ def describe(lengths: Sequence[int]) -> dict[str, float]:
     }
 
 
+def padding_share(lengths: Sequence[int], batch: int) -> float:
+    """Share of what is computed that is padding, where batches are taken in order and padded to their longest."""
+    batches = [lengths[start : start + batch] for start in range(0, len(lengths), batch)]
+    return 1 - sum(lengths) / sum(len(taken) * max(taken) for taken in batches)
+
+
 def read_material(corpus: Path, faq: Path) -> Material:
     """Text of the sample corpus (`corpus`/*.jsonl) and of the build's questions and answers (`faq`/*.jsonl)."""
     passages: dict[str, list[str]] = {language: [] for language in LANGUAGES}

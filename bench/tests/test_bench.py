@@ -12,7 +12,7 @@ import pytest
 from bench import report
 from bench.figures import cosines, difference, latency, percentile, speed
 from bench.system import Throttling, memory, peak_mb, stolen, throttling
-from bench.texts import describe, every_length, mixed_lengths, read_material
+from bench.texts import describe, every_length, mixed_lengths, padding_share, read_material
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +32,11 @@ def test_every_length_is_met_and_most_texts_are_short() -> None:
 
 def test_lengths_are_described() -> None:
     assert describe([1, 2, 3, 10]) == {"count": 4, "min": 1, "mean": 4.0, "median": 2.5, "p95": 3, "max": 10}
+
+
+def test_padding_is_what_the_shorter_texts_of_a_batch_lack() -> None:
+    assert padding_share([10, 5, 5, 4], 2) == pytest.approx(1 - 24 / 30)
+    assert padding_share([7, 7], 2) == 0.0
 
 
 def test_both_languages_have_text_and_questions() -> None:
@@ -98,7 +103,7 @@ def results() -> dict[str, Any]:
         "date": "2026-01-01",
         "machine": machine | {"stolen_share": 0.0},
         "models": {"emb": {"id": "e5-1", "recipe": "int8"}},
-        "inputs": {"mixed": describe([3, 284])},
+        "inputs": {"mixed": describe([3, 284]), "padding_share": 0.7},
         "methods": {
             "methods": {
                 "original": method(20, 8, 9, 100),
