@@ -12,7 +12,7 @@ from modelbuild.errors import BuildError
 from modelbuild.fidelity import compare_with_reference, fidelity_texts
 from modelbuild.graph import OUTPUTS, files_of, keep_output, single_output, weight_bytes
 from modelbuild.profile import Profile
-from modelbuild.progress import say
+from modelbuild.progress import in_words, say
 from modelbuild.request import Request
 from modelbuild.snapshot import read_snapshot, snapshot_folder
 from modelbuild.workspace import Workspace, read_json, stage
@@ -48,7 +48,7 @@ def export_snapshot(snapshot: Path, profile: Profile, out: Path) -> dict[str, An
         candidate_folder(out, profile, "model.onnx", output), profile, texts, reference, "the exported graph"
     )
     float_bytes = weight_bytes(out / "model.onnx")
-    say("export", f"{float_bytes / 1e6:.0f} MB, {figures}")
+    say("export", f"{float_bytes / 1e6:.0f} MB, {in_words(figures)}")
     return {"float_bytes": float_bytes, "output": output, "versus_original": figures}
 
 

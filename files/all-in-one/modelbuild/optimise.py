@@ -23,7 +23,7 @@ from modelbuild.graph import (
     weight_bytes,
 )
 from modelbuild.profile import Profile
-from modelbuild.progress import say
+from modelbuild.progress import in_words, say
 from modelbuild.request import Request
 from modelbuild.workspace import Workspace, finished, place, read_json, stage
 
@@ -64,7 +64,7 @@ def optimise_folder(
     texts = fidelity_texts(profile)
     candidate_folder(out, profile, "model.onnx", output)
     figures = compare(profile, results(out, profile, texts), results(source, profile, texts), "the fused graph")
-    say("optimise", f"attention fused in {attention} of {layers} layers, {figures}")
+    say("optimise", f"attention fused in {attention} of {layers} layers, {in_words(figures)}")
     return {
         "attention": attention,
         "layers": layers,

@@ -17,7 +17,7 @@ from modelbuild.errors import BuildError
 from modelbuild.gate import Answers, answer, compare_answers, judge, measure_speed, sample_sequences
 from modelbuild.golden import golden_results
 from modelbuild.graph import place_graph, weight_bytes
-from modelbuild.progress import say
+from modelbuild.progress import in_words, say
 from modelbuild.quantise import FLOAT32, QUANTISED, TABLE, Recipe, quantise, quantise_products, recipe_for
 from modelbuild.request import GATE_TEXT, PROOF_TEXT, Request
 from modelbuild.sensitivity import Sensitivity, measure_sensitivity
@@ -106,7 +106,10 @@ class _Proof:
             trial.figures = compare_answers(self.profile, self.held_out, reference, found)
             trial.speed = self._speed(trial)
             trial.wrong = judge({**trial.figures, **trial.speed}, self.request.thresholds)
-            say("prove", f"{trial.recipe.name}, held out: {_verdict(trial)} {trial.figures} {trial.speed}")
+            say(
+                "prove",
+                f"{trial.recipe.name}, held out: {_verdict(trial)} ({in_words({**trial.figures, **trial.speed})})",
+            )
             if not trial.wrong:
                 return trial
             if trial.too_slow:
@@ -171,7 +174,7 @@ class _Proof:
         trial.chosen_with = compare_answers(self.profile, self.choosing, self.reference, found)
         trial.wrong = judge(trial.chosen_with, while_choosing(self.request.thresholds))
         self.trials.append(trial)
-        say("prove", f"{recipe.name}: {_verdict(trial)} {trial.chosen_with}")
+        say("prove", f"{recipe.name}: {_verdict(trial)} ({in_words(trial.chosen_with)})")
         if trial.wrong and len(self.trials) > 1:
             shutil.rmtree(folder)
         return trial

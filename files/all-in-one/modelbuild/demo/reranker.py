@@ -20,7 +20,7 @@ from transformers import BertModel
 
 from modelbuild.demo.pair_scorer import PairScorer
 from modelbuild.demo.training import train
-from modelbuild.progress import say
+from modelbuild.progress import in_words, say
 
 FAQ = Path(__file__).parent.parent / "faq" / "train.jsonl"
 PREFIXES = {"query": "query: ", "passage": "passage: "}
@@ -45,7 +45,7 @@ def build(out: Path, embedding: Path) -> dict[str, Any]:
     pairs = [(row["queries"][0], row["passage"]) for row in rows[::20]]
     difference = _export(PairScorer(bert, head).eval(), tokenizer, out / "model.onnx", pairs)
     figures = {"queries": len(queries), "difference": difference, "seconds": round(time.monotonic() - started, 1)}
-    say("fetch", f"trained demo-reranker: {figures}")
+    say("fetch", f"trained demo-reranker: {in_words(figures)}")
     return figures
 
 
