@@ -32,7 +32,7 @@ def build(out: Path, embedding: Path) -> dict[str, Any]:
     """Train from the checkpoint folder `embedding`; write model.onnx, tokenizer.json and config.json to `out`."""
     started = time.monotonic()
     torch.manual_seed(SEED)
-    bert = BertModel.from_pretrained(str(embedding), attn_implementation="eager", torch_dtype=torch.float32).eval()
+    bert = BertModel.from_pretrained(str(embedding), attn_implementation="eager", dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(embedding / "tokenizer.json"))
     rows = [json.loads(line) for line in FAQ.read_text(encoding="utf-8").splitlines()]
     queries = [PREFIXES["query"] + query for row in rows for query in row["queries"]]
