@@ -10,6 +10,7 @@ from typing import Any
 from modelbuild.errors import BuildError
 from modelbuild.profile import Profile
 from modelbuild.request import digest, file_sha256, is_hidden, slug
+from modelbuild.space import describe
 from modelbuild.workspace import Workspace, read_json, write_json
 
 RECORD = ".snapshot.json"
@@ -45,7 +46,7 @@ class Snapshot:
 
 
 def snapshot_folder(workspace: Workspace, profile: Profile, fingerprint: str) -> Path:
-    """Where the profile's snapshot is or will be; its name follows from the source, not from the rest.
+    """Where the profile's snapshot is or will be. Profiles of one source share it, whatever they are called.
 
     `fingerprint` is source_fingerprint(profile), taken once a request: sources may change while a build runs.
     """
@@ -57,7 +58,7 @@ def snapshot_folder(workspace: Workspace, profile: Profile, fingerprint: str) ->
             "remote_code": profile.remote_code,
         }
     )
-    return workspace.snapshots / f"{key[:12]}-{slug(profile.name)}"
+    return workspace.snapshots / f"{key[:12]}-{slug(describe(profile.source))}"
 
 
 def read_snapshot(folder: Path) -> Snapshot:

@@ -399,3 +399,9 @@ def test_an_unreachable_hub_is_named(hub: Hub, tmp_path: Path) -> None:
     assert code == 1
     assert "http://127.0.0.1:9" in result["error"]
     assert "Traceback" not in output
+
+
+def test_profiles_of_one_source_share_its_snapshot(workspace: Workspace, source: Path) -> None:
+    first, second = (fetch(workspace, parse_profile(folder_profile(source, name=name))) for name in ("One", "Two"))
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert first["snapshot"] == second["snapshot"]
