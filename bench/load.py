@@ -1,5 +1,6 @@
 """Work for the box while something else is measured. What it ingests, it removes."""
 
+import itertools
 import threading
 import time
 from types import TracebackType
@@ -18,12 +19,13 @@ GONE_WITHIN = 600.0
 
 
 class BulkEmbedding:
-    """Two clients that embed the same texts again and again."""
+    """Two clients that embed the texts again and again, each time with a number that makes them new to the cache."""
 
     def __init__(self, client: Client, texts: list[str]) -> None:
         self._client = client
         self._texts = texts
         self._stop = threading.Event()
+        self._numbers = itertools.count(int(time.time()) * 1000)
         self._done = 0
         self._failed: list[Exception] = []
         self._threads = [threading.Thread(target=self._embed) for _ in range(BULK_CLIENTS)]
@@ -31,7 +33,8 @@ class BulkEmbedding:
     def _embed(self) -> None:
         try:
             while not self._stop.is_set():
-                self._client.embed(self._texts, "passage")
+                number = next(self._numbers)
+                self._client.embed([f"{number} {text}" for text in self._texts], "passage")
                 self._done += 1
         except Exception as error:
             self._failed.append(error)

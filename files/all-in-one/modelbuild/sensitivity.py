@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from modelbuild.graph import EXTERNAL_ABOVE, weight_bytes
 from modelbuild.outliers import largest_channels
 from modelbuild.progress import say
-from pipeline.engine import INTEGER_TYPES, build_feed, session_options
+from pipeline.engine import INTEGER_TYPES, build_feed, open_session
 from pipeline.threads import available_threads
 from pipeline.tokens import TokenSequence
 
@@ -100,7 +99,7 @@ def _switch(helper: Any, tensor: str, index: int) -> list[Any]:
 def _measure(
     model_file: Path, output: str, products: dict[str, str], sequences: Sequence[TokenSequence], seconds: float
 ) -> Sensitivity:
-    session = ort.InferenceSession(str(model_file), sess_options=session_options(), providers=["CPUExecutionProvider"])
+    session = open_session(model_file)
     inputs = {entry.name: INTEGER_TYPES[entry.type] for entry in session.get_inputs() if entry.name != SWITCHES}
     feeds = [build_feed(inputs, sequence.ids, sequence.type_ids) for sequence in sequences]
     off = np.zeros(len(products), dtype=bool)
