@@ -19,7 +19,7 @@ demo-down: ## Remove the demo's VM and everything in it
 	@test ! -x .venv/bin/ansible-playbook || ansible-playbook --inventory inventory/demo playbooks/vm_destroy.yml
 
 eval: ## recall@5, MRR@10 and nDCG@10 of the demo box on the held-out queries
-	@.venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key
+	@PYTHONPATH=. .venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key
 
 bench: ## The demo box's inference beside other ways to run the same model (twenty minutes; docs/performance.md)
 	@test -f .cache/vm/onebox-demo/api_key || { echo "onebox: there is no demo box to measure: run \`make demo\` first" >&2; exit 1; }
@@ -45,7 +45,7 @@ gates: .venv-tests/.stamp # linters and types
 	@git ls-files '*.sh' | xargs shellcheck
 
 unit: .venv-tests/.stamp # unit tests of controller and payload
-	@python -m pytest tests demo/tests bench/tests
+	@python -m pytest tests onebox/tests demo/tests bench/tests
 	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest tests
 
 .venv-tests/.stamp: $(PAYLOAD)/tests/requirements.txt requirements.txt
@@ -53,5 +53,5 @@ unit: .venv-tests/.stamp # unit tests of controller and payload
 	@.venv-tests/bin/pip install --quiet --no-compile --require-hashes -r $(PAYLOAD)/tests/requirements.txt 2> .cache/pip-tests.log || { tail -n 5 .cache/pip-tests.log; exit 1; }
 	@touch $@
 
-lock: ## Resolve the locks of the controller again
-	@uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --no-emit-index-url --no-annotate pyproject.toml --output-file requirements.txt
+lock: ## Resolve the lock of the controller and the client again
+	@uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --no-emit-index-url --no-annotate --group controller pyproject.toml --output-file requirements.txt

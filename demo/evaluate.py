@@ -15,7 +15,10 @@ from typing import Any
 import ir_measures
 from ir_measures import RR, R, nDCG
 
-from client import Answer, Box, DemoError, add_box_arguments, box_of, read_jsonl, run
+from jsonl import read_jsonl
+from onebox.client import Answer, Box
+from onebox.client import OneboxError as DemoError
+from onebox.command import add_box_arguments, box_of, run
 
 CORPUS = Path(__file__).parent / "corpus"
 DEPTH = 10
@@ -78,7 +81,7 @@ def require_documents(box: Box, queries: list[Query]) -> None:
     if missing:
         raise DemoError(
             f"the box at {box.url} lacks {len(missing)} of the {len(wanted)} labelled documents "
-            f"({', '.join(missing[:3])} …): ingest the corpus first, with demo/ingest.py"
+            f"({', '.join(missing[:3])} …): ingest the corpus first, with `onebox ingest demo/corpus/passages.jsonl`"
         )
 
 

@@ -7,7 +7,6 @@ export PATH="$PWD/.venv/bin:$PATH" ANSIBLE_CONFIG="$PWD/ansible.cfg" ANSIBLE_FOR
 readonly URL=http://127.0.0.1:8080
 readonly STATE=.cache/vm/onebox-demo
 readonly INVENTORY=inventory/demo
-BOX=(--url "$URL" --key-file "$STATE/api_key")
 
 stage() { printf '\n== %s (%d:%02d since the start)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
 
@@ -23,16 +22,20 @@ ansible-playbook --inventory "$INVENTORY" playbooks/site.yml
     --args "src=/var/lib/onebox/secrets/api_key dest=$PWD/$STATE/api_key flat=true" >/dev/null)
 
 stage "4/4 The sample corpus, and two questions"
-python demo/ingest.py "${BOX[@]}"
+export ONEBOX_URL=$URL ONEBOX_KEY_FILE=$STATE/api_key
+python -m onebox ingest demo/corpus/passages.jsonl
 echo
-python demo/ask.py "${BOX[@]}" --expect returns-ko-01 --expect returns-en-01
+python -m onebox search "반품 정책은 어떻게 되나요?" --expect returns-ko-01
+echo
+python -m onebox search "How long do I have to return an item?" --expect returns-en-01
 
 cat <<SUMMARY
+
 The box answers at $URL (key: $STATE/api_key), total $((SECONDS / 60)):$(printf '%02d' $((SECONDS % 60))).
 
   make eval         how good its answers are, on the held-out queries
   make demo-down    remove it
 
-Ask it something else:
-  .venv/bin/python demo/ask.py ${BOX[*]} "your question"
+Ask it something else, or open $URL in a browser:
+  .venv/bin/python -m onebox search --url $URL --key-file $STATE/api_key your question
 SUMMARY

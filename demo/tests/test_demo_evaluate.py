@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 import evaluate
-from client import Answer, Box, DemoError, Result
 from evaluate import Query, measured
-from standin import KEY, StandinBox
+from onebox.client import Answer, Box, Result
+from onebox.client import OneboxError as DemoError
+from onebox.tests.standin import KEY, StandinBox
 
 DOCUMENTS = [
     {"id": "doors-en-01", "title": "Doors", "text": "Doors need keys."},
     {"id": "keys-en-01", "title": "Keys", "text": "Keys for doors that need new keys quickly."},
     {"id": "keys-ko-01", "title": "열쇠", "text": "열쇠를 잃어버리셨다면"},
 ]
+LINES = [json.dumps(document).encode() for document in DOCUMENTS]
 QUERIES = [
     {"id": "1", "language": "en", "query": "doors", "relevant": ["doors-en-01"]},
     {"id": "2", "language": "en", "query": "need quickly", "relevant": ["doors-en-01"]},
@@ -58,7 +60,7 @@ def test_recall_looks_at_five_and_the_others_at_ten() -> None:
 
 
 def test_the_three_ways_ask_the_box_for_three_different_searches(standin: StandinBox, arguments: list[str]) -> None:
-    Box(standin.url, KEY).submit(DOCUMENTS)
+    Box(standin.url, KEY).submit(LINES)
     evaluate.main(arguments)
     asked = [(search["rerank"], search["fusion"], search["top_k"]) for search in standin.searches]
     assert list(dict.fromkeys(asked)) == [(False, "vectors", 10), (False, "hybrid", 10), (True, "hybrid", 10)]
@@ -68,7 +70,7 @@ def test_the_three_ways_ask_the_box_for_three_different_searches(standin: Standi
 def test_the_table_has_a_block_for_all_and_for_each_language(
     standin: StandinBox, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Box(standin.url, KEY).submit(DOCUMENTS)
+    Box(standin.url, KEY).submit(LINES)
     assert evaluate.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "labels.jsonl: 3 queries"
@@ -85,7 +87,7 @@ def test_the_table_has_a_block_for_all_and_for_each_language(
 def test_json_holds_the_same_figures(
     standin: StandinBox, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Box(standin.url, KEY).submit(DOCUMENTS)
+    Box(standin.url, KEY).submit(LINES)
     evaluate.main([*arguments, "--json"])
     told = json.loads(capsys.readouterr().out)
     assert list(told["ways"]) == ["vectors alone", "vectors + words", "whole search"]
@@ -93,8 +95,8 @@ def test_json_holds_the_same_figures(
 
 
 def test_a_box_without_the_labelled_documents_is_not_measured(standin: StandinBox, arguments: list[str]) -> None:
-    Box(standin.url, KEY).submit(DOCUMENTS[:1])
-    with pytest.raises(DemoError, match=r"lacks 1 of the 2 labelled documents \(keys-ko-01 .*ingest.py"):
+    Box(standin.url, KEY).submit(LINES[:1])
+    with pytest.raises(DemoError, match=r"lacks 1 of the 2 labelled documents \(keys-ko-01 .*onebox ingest"):
         evaluate.main(arguments)
     assert not standin.searches
 

@@ -12,8 +12,8 @@ LOOKS_UNTIL_DONE = 2
 Reply = tuple[int, Any]
 
 
-def error(status: int, message: str, param: str | None = None) -> Reply:
-    return status, {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": None}}
+def error(status: int, message: str, param: str | None = None, code: str | None = None) -> Reply:
+    return status, {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
 
 
 def words(text: str) -> set[str]:
@@ -27,10 +27,14 @@ class StandinBox:
         self.documents: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.searches: list[dict[str, Any]] = []
-        self.fail_jobs_with: str | None = None
+        self.refuse: set[str] = set()
+        self.fail: dict[str, str] = {}
+        self.largest_body = 8 * 1024 * 1024
         self.stuck = False
         self.busy_answers = 0
+        self.hang_ups = 0
         self.next_raw_answer: bytes | None = None
+        self.next_reply: Reply | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -45,40 +49,49 @@ class StandinBox:
     def reply(self, method: str, path: str, body: Any) -> Reply:
         match method, path.strip("/").split("/"):
             case "POST", ["documents"]:
-                return self._take(body if isinstance(body, list) else [body])
+                return self._take(body)
             case "GET", ["jobs", job_id]:
                 return self._look(job_id)
             case "GET", ["documents", document_id] if document_id in self.documents:
                 return 200, self.documents[document_id]
+            case "GET", ["health"]:
+                return 200, {"status": "ok", "documents": len(self.documents)}
             case "POST", ["search"]:
                 return self._search(body)
         return error(404, f"there is nothing at {path}")
 
-    def _take(self, documents: list[dict[str, Any]]) -> Reply:
-        for document in documents:
-            if not document["text"]:
-                return error(422, "text is empty: expected at least one character", "text")
+    def _take(self, body: bytes) -> Reply:
+        if len(body) > self.largest_body:
+            return error(413, "the body is too large", code="body_too_large")
+        documents, refused = [], []
+        for number, line in enumerate(body.split(b"\n"), 1):
+            document = json.loads(line)
+            if document["text"] not in self.refuse:
+                documents.append(document)
+            else:
+                refused.append({"line": number, "reason": f"{number}.text is empty."})
+        if not documents:
+            return error(400, f"No line can be kept, the first: {refused[0]['reason']}", code="invalid_lines")
         unchanged = sum(self.documents.get(document["id"]) == document for document in documents)
         self.documents |= {document["id"]: document for document in documents}
         job_id = f"job-{len(self.jobs) + 1}"
-        self.jobs[job_id] = {"documents": len(documents), "unchanged": unchanged, "looks": 0}
-        return 202, {"job": job_id}
+        ids = [document["id"] for document in documents]
+        self.jobs[job_id] = {"documents": ids, "unchanged": unchanged, "looks": 0}
+        return 202, {"job": job_id, "documents": ids, "refused": refused}
 
     def _look(self, job_id: str) -> Reply:
         job = self.jobs[job_id]
         job["looks"] += 1
         done = job["looks"] >= LOOKS_UNTIL_DONE and not self.stuck
-        answer = {
+        failures = [{"document": name, "reason": self.fail[name]} for name in job["documents"] if name in self.fail]
+        return 200, {
             "job": job_id,
-            "status": "done" if done else "running",
-            "documents": job["documents"],
-            "done": job["documents"] if done else job["documents"] // 2,
+            "status": ("failed" if failures else "done") if done else "running",
+            "documents": len(job["documents"]),
+            "done": len(job["documents"]) - len(failures) if done else 0,
             "unchanged": job["unchanged"] if done else 0,
-            "error": None,
+            "failures": failures if done else [],
         }
-        if self.fail_jobs_with:
-            answer |= {"status": "failed", "error": self.fail_jobs_with}
-        return 200, answer
 
     def _search(self, asked: dict[str, Any]) -> Reply:
         self.searches.append(asked)
@@ -92,7 +105,8 @@ class StandinBox:
             {"document_id": document["id"], "title": document["title"], "text": document["text"], "score": count / 10}
             for count, document in best
         ]
-        rerank = {"ran": asked["rerank"], "why": "" if asked["rerank"] else "not asked for", "candidates": len(best)}
+        reranked = asked.get("rerank", True) not in (False, "off")
+        rerank = {"ran": reranked, "why": "" if reranked else "not asked for", "candidates": len(best)}
         return 200, {"results": results, "timings_ms": {"total": 12.5}, "rerank": rerank, "generation": 1, "models": {}}
 
     def _handler(standin) -> type[BaseHTTPRequestHandler]:
@@ -105,12 +119,17 @@ class StandinBox:
 
             def _answer(self, method: str) -> None:
                 length = int(self.headers.get("Content-Length", 0))
-                body = json.loads(self.rfile.read(length)) if length else None
-                if standin.busy_answers:
+                raw = self.rfile.read(length)
+                body = raw if "ndjson" in self.headers.get("Content-Type", "") else json.loads(raw) if length else None
+                if standin.hang_ups:
+                    standin.hang_ups -= 1
+                elif standin.busy_answers:
                     standin.busy_answers -= 1
                     self._send(*error(429, "too many requests"), retry_after="0")
                 elif standin.next_raw_answer is not None:
                     self._send_raw(200, standin.next_raw_answer)
+                elif standin.next_reply is not None:
+                    self._send(*standin.next_reply)
                 elif self.headers.get("Authorization") != f"Bearer {KEY}":
                     self._send(*error(401, "the API key is missing or wrong"))
                 else:

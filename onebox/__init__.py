@@ -1,0 +1,1 @@
+"""A box's command-line client: `onebox ingest PATH…`, `onebox search …`."""

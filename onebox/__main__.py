@@ -1,0 +1,3 @@
+from onebox.command import run
+
+run()
