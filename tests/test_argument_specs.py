@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from preflight import FilterModule
+import keys
+import preflight
 from roles import ROLES, ROOT, defaults, internals, load, made, mentioned, options, task_files
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -23,7 +24,7 @@ def is_expression(value: Any) -> bool:
 def known() -> set[str]:
     """Every variable that a role or playbook makes, and what plugins and playbooks are called."""
     names = {path.stem for folder in ("plugins/modules", "playbooks") for path in (ROOT / folder).iterdir()}
-    names |= set(FilterModule().filters())
+    names |= set(preflight.FilterModule().filters()) | set(keys.FilterModule().filters())
     # What the filters take: one dictionary, whose fields are named like variables.
     names |= set(load(ROOT / "roles/preflight/vars/main.yml")["__preflight_input"])
     for role in ROLES:

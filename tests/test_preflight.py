@@ -48,6 +48,7 @@ GOOD: dict[str, Any] = {
     "stack_worker_memory_mb": 2000,
     "stack_postgres_memory_mb": 1024,
     "stack_redis_memory_mb": 256,
+    "stack_api_keys_problems": [],
     "stack_image_source": "debian",
 }
 

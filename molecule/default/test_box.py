@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import shlex
@@ -71,6 +72,33 @@ def test_without_a_key_nothing_is_answered(path: str, body: dict[str, Any]) -> N
 
 def test_a_wrong_key_is_refused() -> None:
     assert call("/search", {"query": "x"}, key="wrong")[0] == 401
+
+
+def test_the_search_key_searches_and_does_nothing_else() -> None:
+    key = outside.search_key()
+    assert call("/search", {"query": "x"}, key)[0] == 200
+    assert set(call("/health", key=key)[1]) == {"status", "documents"}
+    status, answer = call("/documents", {"text": "x"}, key)
+    assert status == 403
+    assert answer["error"]["code"] == "insufficient_scope" and "ingest" in answer["error"]["message"]
+
+
+def test_a_key_is_added_and_revoked_without_a_restart() -> None:
+    """By the file that the playbook writes; what the playbook writes into it is the payload's tests' matter."""
+    plain, keys = "k" * 8 + "-added-while-it-serves-0123456789", "/var/lib/onebox/keys/keys.json"
+    started = vm("docker inspect --format '{{.State.StartedAt}}' onebox-app-1")
+    before = vm(f"cat {keys}")
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+    added = json.dumps([*json.loads(before), {"name": "added", "scopes": ["search"], "sha256": digest}])
+    assert call("/search", {"query": "x"}, plain)[0] == 401
+    for content, status in ((added, 200), (before, 401)):
+        vm(f"printf %s {shlex.quote(content)} > {keys}.new && chown --reference={keys} {keys}.new")
+        vm(f"mv {keys}.new {keys}")
+        deadline = time.monotonic() + 10
+        while call("/search", {"query": "x"}, plain)[0] != status:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert vm("docker inspect --format '{{.State.StartedAt}}' onebox-app-1") == started
 
 
 def test_vectors_are_normalised_and_korean_meets_english(key: str) -> None:
@@ -174,8 +202,12 @@ def test_models_are_mounted_read_only() -> None:
 def test_secrets_are_files_of_their_owner_and_nowhere_else(key: str) -> None:
     assert vm("stat -c %a /var/lib/onebox/secrets/api_key").strip() == "600"
     password = vm("cat /var/lib/onebox/secrets/postgres_password").strip()
-    places = vm("cat /opt/onebox/current/.env /opt/onebox/current/docker-compose.yml; docker inspect $(docker ps -q)")
-    assert key not in places and password not in places
+    deployed = vm("cat /opt/onebox/current/.env /opt/onebox/current/docker-compose.yml; docker inspect $(docker ps -q)")
+    places = deployed + vm(
+        "cat /var/lib/onebox/keys/keys.json; docker exec onebox-app-1 sh -c 'cat /run/secrets/*'", check=False
+    )
+    assert key not in places and outside.search_key() not in places
+    assert password not in deployed
 
 
 def test_releases_match_their_manifests() -> None:

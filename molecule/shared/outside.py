@@ -31,7 +31,13 @@ def vm(command: str, *, check: bool = True, timeout: float = 60) -> str:
 
 
 def key() -> str:
+    """The generated key that may do everything."""
     return vm("cat /var/lib/onebox/secrets/api_key").strip()
+
+
+def search_key() -> str:
+    """The generated key of the page."""
+    return vm("cat /var/lib/onebox/secrets/search_key").strip()
 
 
 def call(path: str, body: Any = None, key: str | None = None, method: str | None = None) -> tuple[int, Any]:

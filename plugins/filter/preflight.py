@@ -226,6 +226,7 @@ def preflight_problems(given: Input) -> list[str]:
         for error in given["spec_errors"]
     ]
     problems += given["models_problems"]
+    problems += given["stack_api_keys_problems"]
     for check in (_machine, _disk, _listen, _ports, _models, _build, _folders, _files):
         problems += check(given)
     return problems

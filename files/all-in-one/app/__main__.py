@@ -22,7 +22,9 @@ def main() -> int:
     except (settings.SettingsError, StoreError) as error:
         print(f"app: {error}", file=sys.stderr)
         return 1
-    log("starting", port=configured.port, key_required=bool(configured.keys), deployment=configured.deployment)
+    if made.keys.required:
+        made.keys.hand_over(configured.selftest_key_file)
+    log("starting", port=configured.port, key_required=made.keys.required, deployment=configured.deployment)
     # uvicorn drains on the first SIGTERM and then sends it again to whoever handled it before; the end is orderly.
     signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(

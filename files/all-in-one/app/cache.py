@@ -100,7 +100,10 @@ class VectorCache:
         with self._guard:
             if not self._why:
                 log("cache_lost", "warning", error=type(error).__name__)
-            self._why = f"Vectors are not cached: Redis does not answer ({type(error).__name__})."
+            self._why = (
+                f"Redis does not answer ({type(error).__name__}): vectors are not cached, "
+                "and this process counts rates by itself."
+            )
             self._failed_at = time.monotonic()
 
 

@@ -29,7 +29,14 @@ class ApiError(Exception):
     """An answer that is not the one asked for. `param` is the field at fault, `code` a word that programs compare."""
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int = 0,
+        scope: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -37,6 +44,7 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.retry_after = retry_after
+        self.scope = scope
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -48,6 +56,8 @@ def response(error: ApiError) -> JSONResponse:
     headers = {"retry-after": str(error.retry_after)} if error.retry_after else {}
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if error.scope:
+        headers["www-authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope}"'
     return JSONResponse(body(error.status, error.message, error.param, error.code), error.status, headers)
 
 

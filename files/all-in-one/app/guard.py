@@ -1,7 +1,7 @@
-"""What every request passes first: an id, the key, the size of its body, a line in the log."""
+"""What every request passes first: an id, the key, its rate, the size of its body, a line in the log."""
 
 import asyncio
-import hmac
+import ipaddress
 import re
 import secrets
 import time
@@ -10,30 +10,55 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError, response, unexpected
+from app.keys import Key, Keys
+from app.limiter import Limiter
 from app.log import log, request_id
 from app.settings import Settings
 from app.waiting import begin
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health"})
+PUBLIC = ("POST", "/search")  # with stack_public_search
+# What each part of the interface takes, by the first part of the path. What is not here takes admin.
+SCOPES = {
+    "search": "search",
+    "v1": "search",
+    "documents": "ingest",
+    "jobs": "ingest",
+    "admin": "admin",
+    "openapi.json": None,  # any key
+}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def has_key(headers: Headers, keys: tuple[str, ...]) -> bool:
-    """True with one of the keys, or when none is needed. Compared in constant time, all of them."""
-    if not keys:
-        return True
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    offered = given.strip().encode("utf-8") if scheme.lower() == "bearer" else b""
-    matches = [hmac.compare_digest(offered, key.encode("utf-8")) for key in keys]
-    return any(matches)
+def scope_of(path: str) -> str | None:
+    """The scope that a path takes, None where any key does."""
+    return SCOPES.get(path.split("/", 2)[1] if path.startswith("/") else "", "admin")
+
+
+def client_address(scope: Scope, headers: Headers, proxies: int) -> str:
+    """Whom to count requests of: the peer, or the peer of the outermost of our proxies; IPv6 by its network."""
+    client = scope.get("client")
+    address = client[0] if client else ""
+    forwarded = [part.strip() for part in ",".join(headers.getlist("x-forwarded-for")).split(",") if part.strip()]
+    if proxies and len(forwarded) >= proxies:
+        address = forwarded[-proxies]
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(known, ipaddress.IPv6Address) and not known.ipv4_mapped:
+        return str(ipaddress.ip_network((known, 64), strict=False))
+    return str(known)
 
 
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, limiter: Limiter) -> None:
         self._app = app
         self._settings = settings
+        self._keys = keys
+        self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,9 +89,9 @@ class Guard:
             request_id.reset(token)
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        if scope["path"] not in OPEN_PATHS and not has_key(headers, self._settings.keys):
-            error = ApiError(401, "A key is needed: send the header Authorization: Bearer KEY.", code="invalid_api_key")
-            await response(error)(scope, receive, send)
+        key = scope["key"] = self._keys.find(headers.get("authorization", ""))
+        if scope["path"] not in OPEN_PATHS and (refusal := await self._refuse(scope, headers, key)):
+            await response(refusal)(scope, receive, send)
             return
         body = await self._read(headers, receive)
         if body is None:
@@ -75,6 +100,33 @@ class Guard:
             await response(error)(scope, receive, send)
             return
         await _answer(self._app, scope, body, receive, send)
+
+    async def _refuse(self, scope: Scope, headers: Headers, key: Key | None) -> ApiError | None:
+        """Why a request is not let in: no key, a key without the scope, or too many requests."""
+        wanted = scope_of(scope["path"])
+        if key is None:
+            public = self._settings.public_search and (scope["method"], scope["path"]) == PUBLIC
+            if not public or "authorization" in headers:
+                message = "A key is needed: send the header Authorization: Bearer KEY."
+                return ApiError(401, message, code="invalid_api_key")
+            client = client_address(scope, headers, self._settings.proxies)
+            return await self._too_many("address", client, self._settings.public_rate_limit)
+        if not key.may(wanted):
+            return ApiError(
+                403,
+                f"This takes the scope {wanted}; the key has {', '.join(sorted(key.scopes))}.",
+                code="insufficient_scope",
+                scope=wanted,
+            )
+        limit = self._settings.rate_limit if key.rate_limit is None else key.rate_limit
+        return await self._too_many("key", key.name, limit)
+
+    async def _too_many(self, kind: str, client: str, limit: int) -> ApiError | None:
+        seconds = await self._limiter.wait(kind, client, limit)
+        if not seconds:
+            return None
+        message = f"More than {limit} requests a minute with this {kind}. Try again in {seconds} s."
+        return ApiError(429, message, code="rate_limited", retry_after=seconds)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body, None once it is too large."""
@@ -101,7 +153,9 @@ class Guard:
         if path in ("/livez", "/readyz") and status < 400:
             return
         elapsed = round((time.monotonic() - started) * 1000, 1)
-        log("request", method=scope["method"], path=path, status=status, ms=elapsed)
+        key = scope.get("key")
+        named = {"key": key.name} if key and key.name else {}
+        log("request", method=scope["method"], path=path, status=status, ms=elapsed, **named)
 
 
 async def _answer(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:

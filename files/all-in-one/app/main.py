@@ -1,5 +1,6 @@
 """The application: routes, error shape and guard around the services."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,9 +18,12 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(services.keys.watch())
         to_thread.current_default_thread_limiter().total_tokens = SERVER_THREADS
         services.models.start()
         yield
+        watching.cancel()
+        await services.limiter.close()
         services.close()
 
     # The interactive documentation pages would load scripts from elsewhere.
@@ -28,6 +32,6 @@ def create_app(services: Services) -> FastAPI:
     for module in (health, embeddings, rerank, documents, search, admin, page):
         app.include_router(module.router)
     errors.install(app)
-    app.add_middleware(Guard, settings=services.settings)
+    app.add_middleware(Guard, settings=services.settings, keys=services.keys, limiter=services.limiter)
 
     return app

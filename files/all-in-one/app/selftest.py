@@ -43,10 +43,10 @@ def main() -> int:
     try:
         configured = settings.from_environment()
         if arguments.candidate:
-            with _candidate(configured) as url:
-                report = check(url, configured.keys, mends=False)
+            with _candidate(configured) as (url, key):
+                report = check(url, lambda: key, mends=False)
         else:
-            report = check(arguments.url.rstrip("/"), configured.keys, mends=True)
+            report = check(arguments.url.rstrip("/"), lambda: _handed_over(configured), mends=True)
     except (SelftestError, settings.SettingsError, StoreError) as error:
         print(f"selftest: {error}", file=sys.stderr)
         return 1
@@ -54,17 +54,30 @@ def main() -> int:
     return 0
 
 
-def check(url: str, keys: tuple[str, ...], *, mends: bool) -> dict[str, Any]:
+def _handed_over(configured: settings.Settings) -> str:
+    """The running app's own key, empty where none is needed."""
+    if not configured.keys:
+        return ""
+    try:
+        return configured.selftest_key_file.read_text(encoding="ascii")
+    except OSError as error:
+        raise SelftestError(
+            f"{configured.selftest_key_file}, which the running app writes, cannot be read ({error.strerror}); "
+            "run this in its container."
+        ) from None
+
+
+def check(url: str, key: Callable[[], str], *, mends: bool) -> dict[str, Any]:
     """Wait until ready, then embed, rerank and search. SelftestError for the first thing that is not right.
 
-    `mends` allows an app that is degraded the time to stop being so.
+    `key` is asked for once the app is ready; `mends` allows one that is degraded the time to stop being so.
     """
     headers = {"content-type": "application/json"}
-    if keys:
-        headers["authorization"] = f"Bearer {keys[0]}"
     started = time.monotonic()
     seconds = float(os.environ.get("SELFTEST_SECONDS") or 60)
     _wait(lambda: _ask(url, "/readyz", {}, None), f"not ready after {seconds:.0f} s: ", seconds)
+    if known := key():
+        headers["authorization"] = f"Bearer {known}"
     _wait(lambda: _check_health(url, headers), "", seconds if mends else 0)
     report: dict[str, Any] = {"ok": True, "ready_seconds": round(time.monotonic() - started, 2)}
     for step in (_embed, _rerank, _search):
@@ -75,15 +88,16 @@ def check(url: str, keys: tuple[str, ...], *, mends: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def _candidate(configured: settings.Settings) -> Iterator[str]:
-    app = create_app(services.make(configured, conninfo()))
+def _candidate(configured: settings.Settings) -> Iterator[tuple[str, str]]:
+    made = services.make(configured, conninfo())
+    app = create_app(made)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="candidate", daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", made.keys.own
         finally:
             server.should_exit = True
             thread.join(timeout=10)

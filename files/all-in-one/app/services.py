@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.cache import VectorCache
+from app.keys import Keys
+from app.limiter import Limiter
 from app.models import Models
 from app.readiness import Readiness
 from app.searching import Search
@@ -34,6 +36,8 @@ class Services:
     vectors: Vectors
     search: Search
     readiness: Readiness
+    keys: Keys
+    limiter: Limiter
 
     def close(self) -> None:
         self.models.stop()
@@ -52,7 +56,9 @@ def make(settings: Settings, database: str) -> Services:
     models = Models(pool, lanes)
     vectors = Vectors(cache)
     search = Search(pool, vectors, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
-    return Services(settings, pool, cache, models, vectors, search, Readiness(pool, models))
+    keys = Keys(settings.keys, settings.key_file)
+    limiter = Limiter(settings.redis_url)
+    return Services(settings, pool, cache, models, vectors, search, Readiness(pool, models), keys, limiter)
 
 
 def _of(request: Request) -> Services:

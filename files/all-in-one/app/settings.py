@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.keys import Key, KeysError, read
+
 
 class SettingsError(RuntimeError):
     """A variable is missing or cannot be used; the message names it and what was expected."""
@@ -15,7 +17,13 @@ class Settings:
     """`keys` is empty when requests need none."""
 
     port: int = 8000
-    keys: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    key_file: Path | None = None  # where changes of them appear
+    selftest_key_file: Path = Path("/tmp/selftest_key")
+    public_search: bool = False  # the page and POST /search without a key
+    rate_limit: int = 0  # requests a minute of each key; 0 is no limit
+    public_rate_limit: int = 0  # searches a minute of each address without a key
+    proxies: int = 0  # in front of the box, each of which appends its client to X-Forwarded-For
     deployment: str = ""
     redis_url: str = ""
     rerank_top_k: int = 20
@@ -32,10 +40,16 @@ class Settings:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """SettingsError when a variable cannot be used."""
     required = _boolean(environment, "REQUIRE_API_KEY", True)
-    key_file = environment.get("API_KEY_FILE", "/run/secrets/api_key")
+    key_file = Path(environment.get("API_KEYS_FILE") or "/run/onebox/keys/keys.json")
     return Settings(
         port=_integer(environment, "APP_PORT", 8000, 1, 65535),
         keys=_read_keys(key_file) if required else (),
+        key_file=key_file if required else None,
+        selftest_key_file=Path(environment.get("SELFTEST_KEY_FILE") or Settings.selftest_key_file),
+        public_search=_boolean(environment, "PUBLIC_SEARCH", False),
+        rate_limit=_integer(environment, "RATE_LIMIT", 0, 0, 1_000_000),
+        public_rate_limit=_integer(environment, "PUBLIC_RATE_LIMIT", 0, 0, 1_000_000),
+        proxies=_integer(environment, "TRUSTED_PROXIES", 0, 0, 10),
         deployment=environment.get("ONEBOX_DEPLOYMENT", ""),
         redis_url=environment.get("REDIS_URL", ""),
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
@@ -46,18 +60,14 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
-def _read_keys(file: str) -> tuple[str, ...]:
-    """One key a line: during a rotation the old and the new one are both good."""
+def _read_keys(file: Path) -> tuple[Key, ...]:
     try:
-        lines = Path(file).read_text(encoding="utf-8").split()
-    except OSError as error:
+        return read(file)
+    except KeysError as error:
         raise SettingsError(
-            f"REQUIRE_API_KEY is true and API_KEY_FILE {file} cannot be read ({error.strerror}); "
-            "mount the key there, or set REQUIRE_API_KEY=false."
+            f"REQUIRE_API_KEY is true and API_KEYS_FILE cannot be used: {error}; run playbooks/site.yml, "
+            "which writes it, or set REQUIRE_API_KEY=false."
         ) from None
-    if not lines:
-        raise SettingsError(f"API_KEY_FILE {file} is empty; write a key into it.")
-    return tuple(lines)
 
 
 def _boolean(environment: Mapping[str, str], name: str, default: bool) -> bool:

@@ -17,8 +17,10 @@ Result = dict[str, object]
 
 
 def _secrets(arguments: argparse.Namespace) -> Result:
+    given = json.load(sys.stdin)
     created = secrets.ensure(arguments.state / "secrets")
-    return {"changed": bool(created), "created": created}
+    keys = secrets.write_keys(arguments.state, given)
+    return {"changed": bool(created) or keys, "created": created, "keys": keys}
 
 
 def _tags(arguments: argparse.Namespace) -> Result:
@@ -97,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("secrets", _secrets, "create the secrets that are missing")
+    command(
+        "secrets", _secrets, "create the secrets that are missing; the operator's keys come as JSON on standard input"
+    )
     for name, run, summary in (
         ("tags", _tags, "name the images and say which are missing"),
         ("image", _image, "build one image"),

@@ -37,6 +37,7 @@ def lines(root: Path, state: Path, models: Path, address: str) -> list[str]:
         link = models / name
         recap += _served(served[kind], link, label) if served else _model(link, link, label)
     recap.append(f"{'API key:':{WIDTH}}{key_file} (on the VM, as root)")
+    recap.append(f"{'Search key:':{WIDTH}}{key_file.with_name('search_key')} (for the page; it may do nothing else)")
     recap.append(f"{'Deployment:':{WIDTH}}{digest}" + (", verified" if digest == verified(state) else ", NOT verified"))
     return recap
 

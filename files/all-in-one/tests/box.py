@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
+from app.keys import key_of
 from app.main import create_app
 from app.services import Services, make
 from app.settings import Settings
@@ -18,6 +19,8 @@ from worker.loop import Worker
 from worker.settings import Settings as WorkerSettings
 
 KEYS = ("the-key", "the-next-key")
+# What the service knows of them.
+HASHES = tuple(key_of(f"operator-{number}", ["admin"], key) for number, key in enumerate(KEYS, 1))
 HEADERS = {"authorization": f"Bearer {KEYS[0]}"}
 PATIENCE = 60.0  # seconds
 

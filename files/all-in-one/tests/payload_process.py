@@ -1,5 +1,7 @@
 """The payload's commands as processes of their own, the way containers start them."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ def environment(database: str, models: dict[str, str], folder: Path, **more: str
     where = conninfo_to_dict(database)
     (folder / "postgres_password").write_text("not asked for", encoding="utf-8")
     (folder / "api_key").write_text("the-key\n", encoding="utf-8")
+    write_keys(folder, {"the-key": ["admin"]})
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -23,11 +26,22 @@ def environment(database: str, models: dict[str, str], folder: Path, **more: str
         "DATABASE_NAME": str(where["dbname"]),
         "DATABASE_USER": str(where["user"]),
         "DATABASE_PASSWORD_FILE": str(folder / "postgres_password"),
-        "API_KEY_FILE": str(folder / "api_key"),
+        "API_KEYS_FILE": str(folder / "keys.json"),
+        "SELFTEST_KEY_FILE": str(folder / "selftest_key"),
         "WORKER_HEARTBEAT_FILE": str(folder / "heartbeat"),
         **models,
         **more,
     }
+
+
+def write_keys(folder: Path, keys: dict[str, list[str]]) -> None:
+    """Let these be the keys, as the deployment does it: by a new file."""
+    entries = [
+        {"name": f"key-{number}", "scopes": scopes, "sha256": hashlib.sha256(key.encode()).hexdigest()}
+        for number, (key, scopes) in enumerate(keys.items(), 1)
+    ]
+    (folder / "partial").write_text(json.dumps(entries), encoding="utf-8")
+    (folder / "partial").rename(folder / "keys.json")
 
 
 def run(module: str, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

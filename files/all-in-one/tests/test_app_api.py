@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from box import KEYS, Box, running_app, running_worker
+from box import HASHES, KEYS, Box, running_app, running_worker
 
 from app import log
 from app.settings import Settings
@@ -27,7 +27,7 @@ SHIPPING = {"id": "shipping", "title": "Shipping", "text": "Shipping is free for
 def box(
     ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Box]:
-    settings = Settings(keys=KEYS, deployment="d1", max_body=100_000, max_inputs=8, max_documents=4, max_text=5000)
+    settings = Settings(keys=HASHES, deployment="d1", max_body=100_000, max_inputs=8, max_documents=4, max_text=5000)
     with (
         running_app(ready_database, settings) as box,
         running_worker(ready_database, tmp_path_factory.mktemp("worker")),

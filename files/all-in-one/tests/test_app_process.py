@@ -48,7 +48,7 @@ def test_nothing_running_is_said_in_one_sentence(container: dict[str, str]) -> N
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("API_KEY_FILE", "/nowhere"), ("DATABASE_PASSWORD_FILE", "/nowhere"), ("APP_PORT", "x")],
+    [("API_KEYS_FILE", "/nowhere"), ("DATABASE_PASSWORD_FILE", "/nowhere"), ("APP_PORT", "x")],
 )
 def test_a_wrong_variable_stops_it_with_one_sentence(container: dict[str, str], variable: str, value: str) -> None:
     done = run("app", environment=container | {variable: value})

@@ -1,32 +1,66 @@
 """What the environment may say."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
+from app.keys import key_of
 from app.settings import SettingsError, from_environment
 
 
+def write(folder: Path, *entries: object) -> dict[str, str]:
+    (folder / "keys.json").write_text(json.dumps(entries), encoding="utf-8")
+    return {"API_KEYS_FILE": str(folder / "keys.json")}
+
+
 def test_defaults_need_a_key(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"REQUIRE_API_KEY is true and API_KEY_FILE .* cannot be read"):
-        from_environment({"API_KEY_FILE": str(tmp_path / "none")})
+    with pytest.raises(SettingsError, match=r"REQUIRE_API_KEY is true and API_KEYS_FILE .*/none cannot be read"):
+        from_environment({"API_KEYS_FILE": str(tmp_path / "none")})
 
 
-def test_every_line_of_the_key_file_is_a_key(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text("one\n\n two \n", encoding="utf-8")
-    assert from_environment({"API_KEY_FILE": str(file)}).keys == ("one", "two")
+def test_the_file_holds_hashes_and_scopes(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"secret").hexdigest()
+    environment = write(tmp_path, {"name": "shop", "scopes": ["search", "ingest"], "sha256": digest})
+    (key,) = from_environment(environment).keys
+    assert key == key_of("shop", ["ingest", "search"], "secret")
+    assert key.may("search") and key.may(None) and not key.may("admin")
 
 
-def test_an_empty_key_file_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text("\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match="is empty; write a key into it"):
-        from_environment({"API_KEY_FILE": str(file)})
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("the-secret", "other fields than name, scopes, sha256 and rate_limit"),
+        ({"name": "a", "scopes": ["search"], "key": "the-secret"}, "other fields than name, scopes, sha256"),
+        ({"name": "", "scopes": ["search"], "sha256": "0" * 64}, "key 1 has no name"),
+        (
+            {"name": "a", "scopes": ["everything"], "sha256": "0" * 64},
+            "other scopes than some of search, ingest, admin",
+        ),
+        ({"name": "a", "scopes": [], "sha256": "0" * 64}, "other scopes"),
+        ({"name": "a", "scopes": ["search"], "sha256": "the-secret"}, "a sha256 that is not 64 hex digits"),
+        (
+            {"name": "a", "scopes": ["search"], "sha256": "0" * 64, "rate_limit": "the-secret"},
+            "a rate_limit that is no whole number from 0",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_without_quoting_it(tmp_path: Path, entry: object, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        from_environment(write(tmp_path, entry))
+    assert "the-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [("[]", "holds no list of keys"), ("the-secret", "is not JSON")])
+def test_an_empty_key_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "keys.json").write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=said):
+        from_environment({"API_KEYS_FILE": str(tmp_path / "keys.json")})
 
 
 def test_without_required_keys_the_file_is_not_read() -> None:
-    assert from_environment({"REQUIRE_API_KEY": "false", "API_KEY_FILE": "/nowhere"}).keys == ()
+    assert from_environment({"REQUIRE_API_KEY": "false", "API_KEYS_FILE": "/nowhere"}).keys == ()
 
 
 def test_an_empty_variable_means_its_default() -> None:
@@ -38,6 +72,8 @@ def test_an_empty_variable_means_its_default() -> None:
     ("name", "value"),
     [
         ("REQUIRE_API_KEY", "maybe"),
+        ("PUBLIC_SEARCH", "yes"),
+        ("RATE_LIMIT", "many"),
         ("APP_PORT", "0"),
         ("APP_PORT", "http"),
         ("RERANK_TOP_K", "-1"),

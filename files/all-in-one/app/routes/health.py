@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from psycopg_pool import PoolTimeout
 
 from app.errors import ApiError
-from app.guard import has_key
 from app.models import describe
 from app.services import Needs, Services
 from pipeline import golden
@@ -34,13 +33,19 @@ def ready(services: Needs) -> dict[str, str]:
 
 @router.get("/health")
 def health(request: Request, services: Needs) -> dict[str, Any]:
-    """Everything an operator asks first; without the key only the status. Always 200: /readyz is for probes."""
+    """Everything an operator asks first, with an admin key. Always 200: /readyz is for probes.
+
+    Any other key sees the status and how many documents there are; without one the status alone.
+    """
     services.cache.check()
     why = services.readiness.why_not()
     degraded = _degraded(services)
     status = "unavailable" if why else "degraded" if degraded else "ok"
-    if not has_key(request.headers, services.settings.keys):
+    key = request.scope["key"]
+    if key is None:
         return {"status": status}
+    if not key.may("admin"):
+        return {"status": status, "documents": _database(services)["documents"]}
     if why:
         degraded = [why, *degraded]
     answer = {"status": status, "degraded": degraded, "deployment": services.settings.deployment or None}
@@ -49,7 +54,7 @@ def health(request: Request, services: Needs) -> dict[str, Any]:
 
 def _degraded(services: Services) -> list[str]:
     loaded = services.models.loaded
-    reasons = [services.cache.degraded, *(loaded.degraded if loaded else [])]
+    reasons = [services.cache.degraded, services.keys.problem, *(loaded.degraded if loaded else [])]
     return [reason for reason in reasons if reason]
 
 
