@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models import model_problems, model_profiles
-from preflight import preflight_problems, preflight_untested
+from preflight import RANGES, preflight_problems, preflight_untested
 
 GOOD: dict[str, Any] = {
     "facts": {
@@ -48,6 +48,7 @@ GOOD: dict[str, Any] = {
     "stack_worker_memory_mb": 2000,
     "stack_postgres_memory_mb": 1024,
     "stack_redis_memory_mb": 256,
+    "numbers": {name: str(least) for name, (least, _) in RANGES.items()},
     "stack_api_keys_problems": [],
     "stack_image_source": "debian",
 }
@@ -340,3 +341,13 @@ def test_without_an_alternative_the_licence_must_be_accepted() -> None:
 def test_the_demo_builds_and_serves_on_the_six_gigabytes_that_the_readme_asks_for() -> None:
     profiles = {name: {**profile, "size_mb": 470} for name, profile in GOOD["models_profiles"].items()}
     assert preflight_problems(given(models_profiles=profiles, facts__memtotal_mb=5700)) == []
+
+
+@pytest.mark.parametrize("value", [-1, "many", True, 10**10])
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_out_of_range_is_named(name: str, value: object) -> None:
+    numbers = GOOD["numbers"] | {name: value}
+    least, most = RANGES[name]
+    assert problem(numbers=numbers) == (
+        f"{name} is {value!r}; expected a whole number from {least} to {most}. Write one."
+    )

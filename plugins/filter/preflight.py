@@ -23,6 +23,20 @@ SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
 # What the services take beside a build: with the demo's two models, of 470 MB each before INT8, 2.5 GB were measured.
 SERVICES_BASE_MB = 1500
 SERVICES = ("app", "worker", "postgres", "redis")
+# Whole numbers that the app takes: those of files/all-in-one/app/settings.py.
+RANGES = {
+    "stack_rate_limit": (0, 1_000_000),
+    "stack_public_rate_limit": (0, 1_000_000),
+    "stack_trusted_proxies": (0, 10),
+    "stack_query_wait_ms": (1, 600_000),
+    "stack_bulk_wait_ms": (1, 600_000),
+    "stack_max_body_bytes": (1024, 1 << 30),
+    "stack_max_inputs": (1, 100_000),
+    "stack_max_candidates": (1, 100_000),
+    "stack_max_documents": (1, 100_000),
+    "stack_max_text_characters": (1, 100_000_000),
+    "stack_max_query_characters": (1, 1_000_000),
+}
 ARCHITECTURES = {"x86_64", "aarch64"}
 # What the tests run with; another value is an alternative.
 TESTED_CHOICES = {"docker_source": "debian", "model_builder_torch_source": "debian", "stack_image_source": "debian"}
@@ -127,6 +141,13 @@ def _ports(given: Input) -> Iterator[str]:
             return
 
 
+def _ranges(given: Input) -> Iterator[str]:
+    for name, (least, most) in RANGES.items():
+        value = _whole(given["numbers"][name])
+        if value is None or not least <= value <= most:
+            yield f"{name} is {given['numbers'][name]!r}; expected a whole number from {least} to {most}. Write one."
+
+
 def _models(given: Input) -> Iterator[str]:
     for variable, kind in (("models_embedding", "embedding"), ("models_reranker", "reranker")):
         profiles = {name: p for name, p in given["models_profiles"].items() if p.get("kind") == kind}
@@ -227,7 +248,7 @@ def preflight_problems(given: Input) -> list[str]:
     ]
     problems += given["models_problems"]
     problems += given["stack_api_keys_problems"]
-    for check in (_machine, _disk, _listen, _ports, _models, _build, _folders, _files):
+    for check in (_machine, _disk, _listen, _ports, _ranges, _models, _build, _folders, _files):
         problems += check(given)
     return problems
 

@@ -33,6 +33,7 @@ class Settings:
     max_candidates: int = 1000
     max_documents: int = 1000
     max_text: int = 1_000_000  # characters of one document or input
+    max_query: int = 8192  # characters of a search
     query_wait: float = 2.0  # seconds of predicted wait above which a query is asked to come back
     bulk_wait: float = 30.0  # the same for bulk work
 
@@ -55,6 +56,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
         rerank_deadline=_integer(environment, "RERANK_DEADLINE_MS", 2000, 1, 60_000) / 1000,
         max_body=_integer(environment, "MAX_BODY_BYTES", Settings.max_body, 1024, 1 << 30),
+        max_inputs=_integer(environment, "MAX_INPUTS", Settings.max_inputs, 1, 100_000),
+        max_candidates=_integer(environment, "MAX_CANDIDATES", Settings.max_candidates, 1, 100_000),
+        max_documents=_integer(environment, "MAX_DOCUMENTS", Settings.max_documents, 1, 100_000),
+        max_text=_integer(environment, "MAX_TEXT_CHARACTERS", Settings.max_text, 1, 100_000_000),
+        max_query=_integer(environment, "MAX_QUERY_CHARACTERS", Settings.max_query, 1, 1_000_000),
         query_wait=_integer(environment, "QUERY_WAIT_MS", 2000, 1, 600_000) / 1000,
         bulk_wait=_integer(environment, "BULK_WAIT_MS", 30_000, 1, 600_000) / 1000,
     )

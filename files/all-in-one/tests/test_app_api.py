@@ -27,7 +27,9 @@ SHIPPING = {"id": "shipping", "title": "Shipping", "text": "Shipping is free for
 def box(
     ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Box]:
-    settings = Settings(keys=HASHES, deployment="d1", max_body=100_000, max_inputs=8, max_documents=4, max_text=5000)
+    settings = Settings(
+        keys=HASHES, deployment="d1", max_body=100_000, max_inputs=8, max_documents=4, max_text=5000, max_candidates=3
+    )
     with (
         running_app(ready_database, settings) as box,
         running_worker(ready_database, tmp_path_factory.mktemp("worker")),
@@ -146,6 +148,11 @@ def test_the_best_document_comes_first(box: Box) -> None:
     assert [result["index"] for result in answer["results"]] == [1, 0]
     assert answer["results"][0]["document"] == documents[1]
     assert all(0 <= result["relevance_score"] <= 1 for result in answer["results"])
+
+
+def test_more_documents_than_the_limit_are_refused_with_it(box: Box) -> None:
+    error = error_of(box.post("/v1/rerank", query="x", documents=["x"] * 4), 413)
+    assert error["message"] == "documents has 4 entries, the limit is 3."
 
 
 def test_top_n_keeps_the_best(box: Box) -> None:

@@ -63,6 +63,13 @@ def test_without_required_keys_the_file_is_not_read() -> None:
     assert from_environment({"REQUIRE_API_KEY": "false", "API_KEYS_FILE": "/nowhere"}).keys == ()
 
 
+def test_limits_come_from_the_environment() -> None:
+    names = ("MAX_INPUTS", "MAX_CANDIDATES", "MAX_DOCUMENTS", "MAX_TEXT_CHARACTERS", "MAX_QUERY_CHARACTERS")
+    settings = from_environment({"REQUIRE_API_KEY": "false", **{name: str(n) for n, name in enumerate(names, 1)}})
+    found = (settings.max_inputs, settings.max_candidates, settings.max_documents, settings.max_text)
+    assert (*found, settings.max_query) == (1, 2, 3, 4, 5)
+
+
 def test_an_empty_variable_means_its_default() -> None:
     settings = from_environment({"REQUIRE_API_KEY": "false", "APP_PORT": "", "RERANK_DEADLINE_MS": ""})
     assert (settings.port, settings.rerank_deadline) == (8000, 2.0)
@@ -79,6 +86,8 @@ def test_an_empty_variable_means_its_default() -> None:
         ("RERANK_TOP_K", "-1"),
         ("RERANK_DEADLINE_MS", "2.5"),
         ("MAX_BODY_BYTES", "9" * 30),
+        ("MAX_INPUTS", "0"),
+        ("MAX_TEXT_CHARACTERS", "1e6"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:

@@ -13,7 +13,6 @@ from app.services import Needs
 from app.text_input import check_text
 
 router = APIRouter()
-LONGEST_QUERY = 8192
 
 
 class SearchRequest(BaseModel):
@@ -32,7 +31,7 @@ class SearchRequest(BaseModel):
 @router.post("/search")
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """The documents that answer the query best, each with its best passage."""
-    query = unicodedata.normalize("NFC", check_text(request.query, "query", most=LONGEST_QUERY))
+    query = unicodedata.normalize("NFC", check_text(request.query, "query", most=services.settings.max_query))
     filters = filtering.parse(request.filter)
     loaded = services.models.get()
     wanted = Request(query, request.top_k, request.rerank, request.fusion, filters)
