@@ -183,3 +183,5 @@ async def _answer(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, sen
         await app(scope, replay, send)
     finally:
         watcher.cancel()
+        # A service that stops does not wait for what it still computes for a request that it gave up.
+        gone.set()

@@ -10,12 +10,16 @@ from contextvars import ContextVar
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+LEVELS = ("debug", "info", "warning", "error")
 _guard = threading.Lock()
+_least = LEVELS.index("info")
 stream = sys.stdout
 
 
 def log(event: str, level: str = "info", **fields: Any) -> None:
-    """Write one event. Values must be JSON."""
+    """Write one event, if its level is of those that are. Values must be JSON."""
+    if LEVELS.index(level) < _least:
+        return
     line = {"time": _now(), "level": level, "event": event}
     if request := request_id.get():
         line["request_id"] = request
@@ -39,11 +43,18 @@ class _Handler(logging.Handler):
         if record.exc_info and record.exc_info[1]:
             log_exception(record.name, record.exc_info[1])
         else:
-            log(record.name, record.levelname.lower(), message=record.getMessage())
+            level = "error" if record.levelno >= logging.ERROR else "warning"
+            log(record.name, level, message=record.getMessage())
+
+
+def set_level(level: str) -> None:
+    """The least of LEVELS that is written from now on."""
+    global _least  # noqa: PLW0603
+    _least = LEVELS.index(level)
 
 
 def take_over_logging() -> None:
-    """Libraries' warnings and errors go the same way."""
+    """Libraries' warnings and errors go the same way, whatever the level is: what else they tell may quote a text."""
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.keys import Key, KeysError, read
+from app.log import LEVELS
 
 
 class SettingsError(RuntimeError):
@@ -17,6 +18,8 @@ class Settings:
     """`keys` is empty when requests need none."""
 
     port: int = 8000
+    log_level: str = "info"
+    drain: int = 20  # seconds that requests which have begun get once the app is told to stop
     keys: tuple[Key, ...] = ()
     key_file: Path | None = None  # where changes of them appear
     selftest_key_file: Path = Path("/tmp/selftest_key")
@@ -44,6 +47,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     key_file = Path(environment.get("API_KEYS_FILE") or "/run/onebox/keys/keys.json")
     return Settings(
         port=_integer(environment, "APP_PORT", 8000, 1, 65535),
+        log_level=_choice(environment, "LOG_LEVEL", LEVELS, "info"),
+        drain=_integer(environment, "DRAIN_SECONDS", 20, 1, 3600),
         keys=_read_keys(key_file) if required else (),
         key_file=key_file if required else None,
         selftest_key_file=Path(environment.get("SELFTEST_KEY_FILE") or Settings.selftest_key_file),
@@ -81,6 +86,13 @@ def _boolean(environment: Mapping[str, str], name: str, default: bool) -> bool:
     if value not in ("true", "false"):
         raise SettingsError(f"{name} is {value!r}; write true or false.")
     return value == "true"
+
+
+def _choice(environment: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:
+    value = environment.get(name) or default
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}; write one of {', '.join(choices)}.")
+    return value
 
 
 def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -69,10 +69,10 @@ class Process:
         self._process.kill()
         self._process.wait(timeout=30)
 
-    def terminate(self) -> int:
-        """SIGTERM, as `docker stop` sends it; returns the exit code."""
+    def terminate(self, *, patience: float = 60) -> int:
+        """SIGTERM, as `docker stop` sends it; returns the exit code, within `patience` seconds."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=patience)
 
     def end(self) -> None:
         if self._process.poll() is None:

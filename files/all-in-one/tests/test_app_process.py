@@ -1,5 +1,6 @@
 """The commands of the app's container."""
 
+import http.client
 import json
 import socket
 import threading
@@ -71,6 +72,59 @@ def test_it_serves_then_finishes_what_has_begun_when_told_to_stop(container: dic
         request.join()
         assert begun_before, "the request was over before the signal: it must take longer"
         assert len(answers[0]["data"]) == len(texts)
+        assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
+    finally:
+        app.end()
+
+
+def test_told_to_stop_while_it_starts_it_ends_in_order(container: dict[str, str], tmp_path: Path) -> None:
+    app = Process("app", environment=container, output=tmp_path / "output")
+    try:
+        _wait_for(lambda: '"event": "starting"' in (tmp_path / "output").read_text(encoding="utf-8"))
+        assert app.terminate() == 0
+        assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
+    finally:
+        app.end()
+
+
+def test_a_client_that_keeps_its_connection_does_not_keep_it_from_stopping(
+    container: dict[str, str], tmp_path: Path
+) -> None:
+    patient = container | {"DRAIN_SECONDS": "3600"}
+    app = Process("app", environment=patient, output=tmp_path / "output")
+    try:
+        assert run("app.selftest", environment=patient).returncode == 0
+        client = http.client.HTTPConnection("127.0.0.1", int(container["APP_PORT"]), timeout=60)
+        client.request("GET", "/livez")
+        client.getresponse().read()
+        assert app.terminate() == 0
+        client.close()
+    finally:
+        app.end()
+
+
+def test_what_takes_longer_than_it_may_is_given_up(container: dict[str, str], tmp_path: Path) -> None:
+    hasty = container | {"DRAIN_SECONDS": "1", "BULK_WAIT_MS": "600000"}
+    app = Process("app", environment=hasty, output=tmp_path / "output")
+    failed: list[Exception] = []
+
+    def ask(client: int) -> None:
+        texts = [f"상품 {client} {number}: " + "long words and more of them " * 60 for number in range(1900)]
+        try:
+            _embed(container["APP_PORT"], texts)
+        except (OSError, http.client.HTTPException) as error:
+            failed.append(error)
+
+    clients = [threading.Thread(target=ask, args=[client]) for client in range(6)]
+    try:
+        assert run("app.selftest", environment=hasty).returncode == 0
+        for client in clients:
+            client.start()
+        _wait_for(lambda: _bulk_tokens(container["APP_PORT"]) > 500_000)
+        assert app.terminate(patience=15) == 0
+        for client in clients:
+            client.join()
+        assert len(failed) == len(clients)
         assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
     finally:
         app.end()

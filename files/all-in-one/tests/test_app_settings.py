@@ -8,6 +8,7 @@ import pytest
 
 from app.keys import key_of
 from app.settings import SettingsError, from_environment
+from preflight import RANGES
 
 
 def write(folder: Path, *entries: object) -> dict[str, str]:
@@ -87,9 +88,22 @@ def test_an_empty_variable_means_its_default() -> None:
         ("RERANK_DEADLINE_MS", "2.5"),
         ("MAX_BODY_BYTES", "9" * 30),
         ("MAX_INPUTS", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("DRAIN_SECONDS", "0"),
         ("MAX_TEXT_CHARACTERS", "1e6"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is {value!r}; write "):
         from_environment({"REQUIRE_API_KEY": "false", name: value})
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_app_takes_the_numbers_that_preflight_lets_through(name: str) -> None:
+    least, most = RANGES[name]
+    variable = name.removeprefix("stack_").upper()
+    for value in (least, most):
+        from_environment({"REQUIRE_API_KEY": "false", variable: str(value)})
+    for value in (least - 1, most + 1):
+        with pytest.raises(SettingsError, match=f"{variable} is '{value}'"):
+            from_environment({"REQUIRE_API_KEY": "false", variable: str(value)})

@@ -58,6 +58,13 @@ def wait_for_state(database: Database, state: str) -> dict[str, object]:
         time.sleep(0.02)
 
 
+def wait_for_event(worker: Process, name: str) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while f'"event": "{name}"' not in worker.output.read_text(encoding="utf-8"):
+        assert time.monotonic() < give_up, name
+        time.sleep(0.02)
+
+
 def test_a_killed_workers_document_is_finished_by_another_exactly_once(
     workers: Workers, database: Database, generation: Generation
 ) -> None:
@@ -105,6 +112,22 @@ def test_a_stopped_worker_gives_its_document_back_at_once(workers: Workers, data
     item = wait_for_state(database, "queued")
     assert item["attempts"] == 0
     assert '"event": "released"' in worker.output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("event", ["starting", "model_loaded"])
+def test_a_worker_told_to_stop_with_nothing_at_hand_ends_in_order(workers: Workers, event: str) -> None:
+    worker = workers.start()
+    wait_for_event(worker, event)
+    assert worker.terminate() == 0
+    assert '"event": "stopped"' in worker.output.read_text(encoding="utf-8")
+
+
+def test_a_worker_that_waits_for_its_database_stops_when_told(workers: Workers, tmp_path: Path) -> None:
+    workers.container["DATABASE_HOST"] = str(tmp_path)
+    worker = workers.start()
+    wait_for_event(worker, "waiting")
+    assert worker.terminate() == 0
+    assert '"event": "stopped"' in worker.output.read_text(encoding="utf-8")
 
 
 def test_a_document_replaced_in_the_middle_ends_as_the_new_one(

@@ -5,7 +5,7 @@ import signal
 import sys
 from types import FrameType
 
-from app.log import log, take_over_logging
+from app.log import log, set_level, take_over_logging
 from store.connection import conninfo
 from store.errors import StoreError
 from worker import settings
@@ -19,12 +19,12 @@ def main() -> int:
     os.nice(NICENESS)
     try:
         configured = settings.from_environment()
-        where = conninfo()
+        set_level(configured.log_level)
+        worker = Worker(conninfo(), configured)
     except (settings.SettingsError, StoreError) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1
     configured.heartbeat.unlink(missing_ok=True)
-    worker = Worker(where, configured)
 
     def stop(_: int, __: FrameType | None) -> None:
         worker.stop.set()

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.log import LEVELS
+
 
 class SettingsError(RuntimeError):
     """A variable cannot be used; the message names it and what was expected."""
@@ -20,6 +22,7 @@ class Settings:
     retry: float = 10.0
     poll: float = 0.5
     heartbeat: Path = Path("/tmp/worker.heartbeat")
+    log_level: str = "info"
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -30,7 +33,15 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         max_attempts=int(_number(environment, "WORKER_MAX_ATTEMPTS", Settings.max_attempts, 1, 100)),
         retry=_number(environment, "WORKER_RETRY_SECONDS", Settings.retry, 0, 3600),
         heartbeat=Path(environment.get("WORKER_HEARTBEAT_FILE") or Settings.heartbeat),
+        log_level=_level(environment, "LOG_LEVEL"),
     )
+
+
+def _level(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name) or Settings.log_level
+    if value not in LEVELS:
+        raise SettingsError(f"{name} is {value!r}; write one of {', '.join(LEVELS)}.")
+    return value
 
 
 def _number(environment: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
