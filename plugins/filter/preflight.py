@@ -23,6 +23,8 @@ SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
 # What the services take beside a build: with the demo's two models, of 470 MB each before INT8, 2.5 GB were measured.
 SERVICES_BASE_MB = 1500
 SERVICES = ("app", "worker", "postgres", "redis")
+# Ports of the VM that the box publishes, and the least each may be: 0 publishes nothing.
+PORTS = {"stack_port": 1, "stack_metrics_port": 0, "stack_worker_metrics_port": 0}
 # Whole numbers that the app takes: those of files/all-in-one/app/settings.py.
 RANGES = {
     "stack_rate_limit": (0, 1_000_000),
@@ -122,23 +124,25 @@ def _listen(given: Input) -> Iterator[str]:
 
 
 def _ports(given: Input) -> Iterator[str]:
-    port = _whole(given["stack_port"])
-    if port is None or not 1 <= port <= 65535:
-        yield (
-            f"stack_port is {given['stack_port']!r}; expected a port number from 1 to 65535."
-            " Write one that is free on the VM, such as 8080."
-        )
-        return
-    if "deployed" in given["probe"]:
-        return  # taken by the box itself
-    for line in given["probe"]:
-        fields = line.split()
-        if fields[:1] == ["LISTEN"] and fields[3].rsplit(":", 1)[-1] == str(port):
+    """Ports that the box publishes: numbers, each once, and free unless the box itself has them."""
+    taken: dict[str, str] = {}
+    if "deployed" not in given["probe"]:
+        listening = [line.split()[3] for line in given["probe"] if line.split()[:1] == ["LISTEN"]]
+        taken = {address.rsplit(":", 1)[-1]: f"something listens on {address} already" for address in listening}
+    for name, least in PORTS.items():
+        port = _whole(given[name])
+        if port is None or not least <= port <= 65535:
             yield (
-                f"stack_port is {port}, and something listens on {fields[3]} already; expected a free port."
-                " Stop it, or set stack_port to a free port."
+                f"{name} is {given[name]!r}; expected a port number from {least} to 65535."
+                f" Write one that is free on the VM, such as 8080{'' if least else ', or 0 for none'}."
             )
-            return
+        elif str(port) in taken:
+            yield (
+                f"{name} is {port}, and {taken[str(port)]}; expected a free port."
+                f" Stop it, or set {name} to a free port."
+            )
+        elif port:
+            taken[str(port)] = f"so is {name}"
 
 
 def _ranges(given: Input) -> Iterator[str]:

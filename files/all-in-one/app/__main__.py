@@ -9,6 +9,7 @@ import uvicorn
 from app import services, settings
 from app.log import log, set_level, take_over_logging
 from app.main import create_app
+from app.metrics import ListenError, listen
 from store.connection import conninfo
 from store.errors import StoreError
 
@@ -20,7 +21,8 @@ def main() -> int:
         set_level(configured.log_level)
         made = services.make(configured, conninfo())
         app = create_app(made)
-    except (settings.SettingsError, StoreError) as error:
+        listen(made.metrics.registry, configured.metrics_port)
+    except (settings.SettingsError, StoreError, ListenError) as error:
         print(f"app: {error}", file=sys.stderr)
         return 1
     if made.keys.required:

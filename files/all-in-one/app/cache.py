@@ -36,6 +36,7 @@ class VectorCache:
         self._guard = threading.Lock()
         self._failed_at = float("-inf")
         self._why = ""
+        self.lookups = {"hit": 0, "miss": 0}  # texts; without an answer of Redis none is a hit
 
     @staticmethod
     def key(release: str, role: str, text: str) -> str:
@@ -58,10 +59,19 @@ class VectorCache:
 
     def get_many(self, keys: Sequence[str], dimension: int) -> dict[str, Cached]:
         """What is known of the keys; entries of another dimension are not believed."""
-        if not keys or not self._client or not self._due():
+        if not keys or not self._client:
+            return {}
+        known = self._read(self._client, keys, dimension)
+        with self._guard:
+            self.lookups["hit"] += len(known)
+            self.lookups["miss"] += len(keys) - len(known)
+        return known
+
+    def _read(self, client: redis.Redis, keys: Sequence[str], dimension: int) -> dict[str, Cached]:
+        if not self._due():
             return {}
         try:
-            found: Any = self._client.mget(keys)
+            found: Any = client.mget(keys)
             self._recover()
         except redis.RedisError as error:
             self._fail(error)

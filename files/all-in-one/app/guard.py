@@ -10,13 +10,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError, response, unexpected
-from app.keys import Key, Keys
-from app.limiter import Limiter
+from app.keys import Key
 from app.log import log, request_id
-from app.settings import Settings
+from app.services import Services
 from app.waiting import begin
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PUBLIC = ("POST", "/search")  # with stack_public_search
 # What each part of the interface takes, by the first part of the path. What is not here takes admin.
 SCOPES = {
@@ -54,11 +54,12 @@ def client_address(scope: Scope, headers: Headers, proxies: int) -> str:
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, limiter: Limiter) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._settings = settings
-        self._keys = keys
-        self._limiter = limiter
+        self._settings = services.settings
+        self._keys = services.keys
+        self._limiter = services.limiter
+        self._metrics = services.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,7 +86,7 @@ class Guard:
                 raise
             await unexpected(error)(scope, receive, send_with_id)
         finally:
-            self._log(scope, status, started)
+            self._account(scope, status, time.monotonic() - started)
             request_id.reset(token)
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
@@ -146,16 +147,19 @@ class Guard:
             if not message.get("more_body", False):
                 return b"".join(parts)
 
-    def _log(self, scope: Scope, status: int, started: float) -> None:
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count an answered request, and log it."""
         # The route's pattern where there is one: ids of documents are the customer's.
-        route = scope.get("route")
-        path = getattr(route, "path", None) or (scope["path"] if scope["path"] in OPEN_PATHS else "(none)")
+        path = getattr(scope.get("route"), "path", None) or (scope["path"] if scope["path"] in OPEN_PATHS else "(none)")
+        # A client may call its method what it likes.
+        method = scope["method"] if scope["method"] in METHODS else "(other)"
+        self._metrics.requests.labels(method, path, str(status)).inc()
+        self._metrics.request_seconds.labels(method, path).observe(seconds)
         if path in ("/livez", "/readyz") and status < 400:
             return
-        elapsed = round((time.monotonic() - started) * 1000, 1)
         key = scope.get("key")
         named = {"key": key.name} if key and key.name else {}
-        log("request", method=scope["method"], path=path, status=status, ms=elapsed, **named)
+        log("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), **named)
 
 
 async def _answer(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:

@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from app import errors
+from app.gauges import Gauges
 from app.guard import Guard
 from app.routes import admin, documents, embeddings, health, page, rerank, search
 from app.services import SERVER_THREADS, Services
@@ -32,6 +33,6 @@ def create_app(services: Services) -> FastAPI:
     for module in (health, embeddings, rerank, documents, search, admin, page):
         app.include_router(module.router)
     errors.install(app)
-    app.add_middleware(Guard, settings=services.settings, keys=services.keys, limiter=services.limiter)
-
+    app.add_middleware(Guard, services=services)
+    services.metrics.registry.register(Gauges(services))
     return app

@@ -110,21 +110,26 @@ class Search:
     ) -> tuple[list[int], dict[int, float], dict[str, Any]]:
         """(order, {chunk: reranker's score}, what /search says about it)."""
         judged = found.order[: self._rerank_top_k]
-        refusal = _reason_not_to(loaded, request, judged)
-        if refusal or loaded.reranker is None:
-            return found.order, {}, {"ran": False, "why": refusal, "candidates": 0}
+        if refusal := _reason_not_to(loaded, request, judged):
+            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
+        assert loaded.reranker is not None
         deadline = time.monotonic() + self._rerank_deadline
         texts = [_judged_text(found.passages[chunk]) for chunk in judged]
         try:
             scores = loaded.reranker.score(request.query, texts, deadline=deadline, lane="query", gone=gone())
         except OverloadedError as error:
-            return found.order, {}, {"ran": False, "why": f"overloaded: {error}", "candidates": 0}
+            refusal = {"reason": "overloaded", "why": f"overloaded: {error}"}
+            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
         in_time = {chunk: score for chunk, score in zip(judged, scores, strict=True) if score is not None}
         if not in_time:
-            return found.order, {}, {"ran": False, "why": "the deadline passed before the first pair", "candidates": 0}
+            refusal = {"reason": "deadline", "why": "the deadline passed before the first pair"}
+            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
         order = reorder(judged, scores) + found.order[len(judged) :]
-        why = "asked for" if len(in_time) == len(judged) else "the deadline passed on the way; the rest keeps its order"
-        return order, in_time, {"ran": True, "why": why, "candidates": len(in_time)}
+        if len(in_time) == len(judged):
+            reason, why = "asked", "asked for"
+        else:
+            reason, why = "deadline", "the deadline passed on the way; the rest keeps its order"
+        return order, in_time, {"ran": True, "reason": reason, "why": why, "candidates": len(in_time)}
 
 
 class _Clock:
@@ -155,13 +160,14 @@ def _terms(database: Database, generation: Generation, lexemes: list[str], codes
     ]
 
 
-def _reason_not_to(loaded: Loaded, request: Request, judged: list[int]) -> str | None:
+def _reason_not_to(loaded: Loaded, request: Request, judged: list[int]) -> dict[str, str] | None:
+    """{reason, why}: a word for programs, of which there are few, and a sentence for people."""
     if not request.rerank:
-        return "not asked for"
+        return {"reason": "off", "why": "not asked for"}
     if loaded.reranker is None:
-        return f"reranking is off. {loaded.reranker_degraded}"
+        return {"reason": "unavailable", "why": f"reranking is off. {loaded.reranker_degraded}"}
     if len(judged) < 2:
-        return f"{len(judged)} candidates leave nothing to order"
+        return {"reason": "too_few", "why": f"{len(judged)} candidates leave nothing to order"}
     return None
 
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from app.cache import VectorCache
 from app.keys import Keys
 from app.limiter import Limiter
+from app.metrics import Metrics
 from app.models import Models
 from app.readiness import Readiness
 from app.searching import Search
@@ -38,6 +39,13 @@ class Services:
     readiness: Readiness
     keys: Keys
     limiter: Limiter
+    metrics: Metrics
+
+    def degraded(self) -> list[str]:
+        """What does not work as it should, in sentences; the box answers all the same."""
+        loaded = self.models.loaded
+        reasons = [self.cache.degraded, self.keys.problem, *(loaded.degraded if loaded else [])]
+        return [reason for reason in reasons if reason]
 
     def close(self) -> None:
         self.models.stop()
@@ -58,7 +66,8 @@ def make(settings: Settings, database: str) -> Services:
     search = Search(pool, vectors, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
     keys = Keys(settings.keys, settings.key_file)
     limiter = Limiter(settings.redis_url)
-    return Services(settings, pool, cache, models, vectors, search, Readiness(pool, models), keys, limiter)
+    readiness = Readiness(pool, models)
+    return Services(settings, pool, cache, models, vectors, search, readiness, keys, limiter, Metrics())
 
 
 def _of(request: Request) -> Services:

@@ -18,6 +18,7 @@ class Settings:
     """`keys` is empty when requests need none."""
 
     port: int = 8000
+    metrics_port: int = 0  # of the container; 0 is none
     log_level: str = "info"
     drain: int = 20  # seconds that requests which have begun get once the app is told to stop
     keys: tuple[Key, ...] = ()
@@ -47,6 +48,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     key_file = Path(environment.get("API_KEYS_FILE") or "/run/onebox/keys/keys.json")
     return Settings(
         port=_integer(environment, "APP_PORT", 8000, 1, 65535),
+        metrics_port=_integer(environment, "METRICS_PORT", 0, 0, 65535),
         log_level=_choice(environment, "LOG_LEVEL", LEVELS, "info"),
         drain=_integer(environment, "DRAIN_SECONDS", 20, 1, 3600),
         keys=_read_keys(key_file) if required else (),

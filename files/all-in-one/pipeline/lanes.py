@@ -108,11 +108,15 @@ class Lane:
         return len(self._jobs)
 
     def state(self) -> dict[str, Any]:
-        """{"jobs", "tokens", "tokens_per_second", "seconds"} of work now; the speed is None before it was measured."""
+        """{"jobs", "running", "tokens", "tokens_per_second", "seconds"} of work now; `running` are sequences.
+
+        The speed is None before it was measured.
+        """
         with self._changed:
             speed, tokens = self._speed(), self._tokens()
             return {
                 "jobs": len(self._jobs),
+                "running": sum(job.running for job in self._jobs),
                 "tokens": tokens,
                 "tokens_per_second": round(speed) if speed else None,
                 "seconds": round(self._seconds(tokens), 2),
@@ -127,7 +131,9 @@ class Lane:
         if len(order) == 1 and self._priority is None:
             # A single sequence gains nothing from another thread.
             with self._callers:
+                job.running = 1
                 self._run_one(job, order[0])
+                job.running = 0
             return
         job.done.clear()
         with self._changed:

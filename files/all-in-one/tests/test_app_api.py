@@ -356,7 +356,7 @@ def test_the_answer_tells_how_it_came_about(box: Box) -> None:
     answer = box.post("/search", query="반품은 며칠 안에", top_k=2).json()
     assert len(answer["results"]) == 2
     assert set(answer["timings_ms"]) == {"embed", "analyse", "retrieve", "rerank", "total"}
-    assert answer["rerank"] == {"ran": True, "why": "asked for", "candidates": 3}
+    assert answer["rerank"] == {"ran": True, "reason": "asked", "why": "asked for", "candidates": 3}
     assert answer["models"] == {"embedding": "tiny-embedding-1", "reranker": "tiny-reranker-1"}
     assert answer["generation"] == box.client.get("/health").json()["generation"]["id"]
     scores = [result["score"] for result in answer["results"]]
@@ -366,7 +366,7 @@ def test_the_answer_tells_how_it_came_about(box: Box) -> None:
 
 def test_without_reranking_the_first_order_stays(box: Box) -> None:
     answer = box.post("/search", query="반품", rerank=False).json()
-    assert answer["rerank"] == {"ran": False, "why": "not asked for", "candidates": 0}
+    assert answer["rerank"] == {"ran": False, "reason": "off", "why": "not asked for", "candidates": 0}
     assert all(result["scores"]["rerank"] is None for result in answer["results"])
 
 
@@ -543,7 +543,8 @@ def test_a_search_without_room_for_the_reranker_keeps_the_first_order_and_says_s
     monkeypatch.setattr(loaded.reranker, "score", full)
     answer = box.post("/search", query="반품").json()
     assert answer["results"]
-    assert answer["rerank"] == {"ran": False, "why": "overloaded: 32 requests are at work.", "candidates": 0}
+    why = "overloaded: 32 requests are at work."
+    assert answer["rerank"] == {"ran": False, "reason": "overloaded", "why": why, "candidates": 0}
 
 
 def test_a_text_longer_than_the_model_reads_is_cut_refused_or_taken_in_windows(box: Box) -> None:

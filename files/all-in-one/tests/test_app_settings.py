@@ -88,6 +88,7 @@ def test_an_empty_variable_means_its_default() -> None:
         ("RERANK_DEADLINE_MS", "2.5"),
         ("MAX_BODY_BYTES", "9" * 30),
         ("MAX_INPUTS", "0"),
+        ("METRICS_PORT", "70000"),
         ("LOG_LEVEL", "loud"),
         ("DRAIN_SECONDS", "0"),
         ("MAX_TEXT_CHARACTERS", "1e6"),

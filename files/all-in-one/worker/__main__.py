@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 
 from app.log import log, set_level, take_over_logging
+from app.metrics import ListenError, listen
 from store.connection import conninfo
 from store.errors import StoreError
 from worker import settings
@@ -21,7 +22,8 @@ def main() -> int:
         configured = settings.from_environment()
         set_level(configured.log_level)
         worker = Worker(conninfo(), configured)
-    except (settings.SettingsError, StoreError) as error:
+        listen(worker.metrics.registry, configured.metrics_port)
+    except (settings.SettingsError, StoreError, ListenError) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1
     configured.heartbeat.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from text.analyser import Analyser
 from worker import heartbeat
 from worker.indexing import Indexer, Interrupted
 from worker.lease import LeaseKeeper
+from worker.metrics import Metrics
 from worker.settings import Settings
 
 RECONNECT = 1.0  # seconds
@@ -37,6 +38,7 @@ class Worker:
         self._settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.stop = threading.Event()
+        self.metrics = Metrics()
         self._analyser = Analyser()
         self._embedding = Loader("embedding", lambda folder: Embedder(folder, threads=settings.threads))
         self._indexer: Indexer | None = None
@@ -92,6 +94,7 @@ class Worker:
             stored = self._index(database, item, indexer)
         except Interrupted:
             jobs.release(database, item.id, self.name)
+            self.metrics.items.labels("released").inc()
             log("released", item=item.id)
         except psycopg.OperationalError as error:
             if not _is_the_databases_fault(error, database):
@@ -104,8 +107,9 @@ class Worker:
             self._fail(database, item, error)
         else:
             event = "indexed" if stored is not None else "dropped"
-            elapsed = round((time.monotonic() - started) * 1000, 1)
-            log(event, item=item.id, chunks=stored, embedded=indexer.embedded, ms=elapsed)
+            seconds = time.monotonic() - started
+            self.metrics.worked(event, seconds, passages=stored or 0, embedded=indexer.embedded)
+            log(event, item=item.id, chunks=stored, embedded=indexer.embedded, ms=round(seconds * 1000, 1))
 
     def _index(self, database: Database, item: Item, indexer: Indexer) -> int | None:
         """Number of chunks stored, None if the item turned out not to be ours any more."""
@@ -126,6 +130,7 @@ class Worker:
         current = self._indexer
         if current is None or not current.serves(generation, embedder):
             current = self._indexer = Indexer(generation, embedder, self._analyser)
+            self.metrics.model = embedder
             log("model_loaded", generation=generation.id, release=embedder.release_id)
             if self._embedding.degraded:
                 log("degraded", "warning", why=self._embedding.degraded)
@@ -143,6 +148,7 @@ class Worker:
         state = jobs.fail(
             database, item.id, self.name, reason, max_attempts=settings.max_attempts, retry_seconds=settings.retry
         )
+        self.metrics.items.labels("parked" if state == "parked" else "failed").inc()
         log("attempt_failed", "warning", item=item.id, attempt=item.attempts, state=state)
 
     def _give_back(self, item: Item) -> None:

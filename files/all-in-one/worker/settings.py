@@ -22,6 +22,7 @@ class Settings:
     retry: float = 10.0
     poll: float = 0.5
     heartbeat: Path = Path("/tmp/worker.heartbeat")
+    metrics_port: int = 0  # of the container; 0 is none
     log_level: str = "info"
 
 
@@ -33,6 +34,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         max_attempts=int(_number(environment, "WORKER_MAX_ATTEMPTS", Settings.max_attempts, 1, 100)),
         retry=_number(environment, "WORKER_RETRY_SECONDS", Settings.retry, 0, 3600),
         heartbeat=Path(environment.get("WORKER_HEARTBEAT_FILE") or Settings.heartbeat),
+        metrics_port=int(_number(environment, "METRICS_PORT", 0, 0, 65535)),
         log_level=_level(environment, "LOG_LEVEL"),
     )
 

@@ -39,7 +39,7 @@ def health(request: Request, services: Needs) -> dict[str, Any]:
     """
     services.cache.check()
     why = services.readiness.why_not()
-    degraded = _degraded(services)
+    degraded = services.degraded()
     status = "unavailable" if why else "degraded" if degraded else "ok"
     key = request.scope["key"]
     if key is None:
@@ -50,12 +50,6 @@ def health(request: Request, services: Needs) -> dict[str, Any]:
         degraded = [why, *degraded]
     answer = {"status": status, "degraded": degraded, "deployment": services.settings.deployment or None}
     return answer | _models(services) | _database(services)
-
-
-def _degraded(services: Services) -> list[str]:
-    loaded = services.models.loaded
-    reasons = [services.cache.degraded, services.keys.problem, *(loaded.degraded if loaded else [])]
-    return [reason for reason in reasons if reason]
 
 
 def _models(services: Services) -> dict[str, Any]:

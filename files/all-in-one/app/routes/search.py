@@ -36,6 +36,7 @@ def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     loaded = services.models.get()
     wanted = Request(query, request.top_k, request.rerank, request.fusion, filters)
     answer = services.search.run(loaded, wanted)
+    services.metrics.searched(answer)
     models = {
         "embedding": describe(loaded.embedder)["release"],
         "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
