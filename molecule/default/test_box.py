@@ -6,9 +6,12 @@ import base64
 import hashlib
 import json
 import math
+import re
 import shlex
+import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -170,6 +173,30 @@ def test_from_outside_only_ssh_and_the_box_listen() -> None:
         if not line.split()[3].startswith(("127.", "[::1]"))
     }
     assert ports == {"22", "8080"}
+
+
+def test_a_scan_from_outside_finds_ssh_and_the_box() -> None:
+    address = vm("ip -4 -o route get 192.0.2.1 | grep -oP 'src \\K[0-9.]+'").strip()
+
+    def answers(port: int) -> bool:
+        with socket.socket() as client:
+            client.settimeout(5)
+            return client.connect_ex((address, port)) == 0
+
+    with ThreadPoolExecutor(64) as pool:
+        found = {port for port, open_ in enumerate(pool.map(answers, range(1, 65536)), 1) if open_}
+    assert found == {22, 8080}
+
+
+def test_metrics_are_told_inside_the_containers_network_only(key: str) -> None:
+    assert call("/search", {"query": "x"}, key)[0] == 200
+    for host, metric in (("app", "onebox_search_stage_seconds_count"), ("worker", "onebox_worker_items_total")):
+        program = f"import urllib.request as u; print(u.urlopen('http://{host}:9000/metrics').read().decode())"
+        told = vm(f"docker exec onebox-app-1 python -c {shlex.quote(program)}")
+        assert metric in told
+        memory = re.search(r"^onebox_memory_limit_bytes (.*)$", told, re.MULTILINE)
+        assert memory and float(memory[1]) == int(vm(f"docker inspect -f '{{{{.HostConfig.Memory}}}}' onebox-{host}-1"))
+    assert call("/metrics", key=key)[0] == 404
 
 
 def test_every_container_is_healthy() -> None:
