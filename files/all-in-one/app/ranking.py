@@ -55,6 +55,12 @@ def best_per_document(ranked: Mapping[int, float], owners: Mapping[int, str]) ->
     return best
 
 
+def lead(scores: Iterable[float]) -> float | None:
+    """By how much the first of the scores, best first, is ahead of the second; None without a second."""
+    first, second, *_ = [*scores, None, None]
+    return None if first is None or second is None else first - second
+
+
 def reorder(chunks: list[int], scores: Iterable[float | None]) -> list[int]:
     """Judged chunks by their score, then those the deadline left unjudged, in the order they had."""
     scored = dict(zip(chunks, scores, strict=False))

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from app.cache import VectorCache
 from app.models import Models
 from app.readiness import Readiness
+from app.reranking import Reranking
 from app.searching import Search
 from app.settings import Settings
 from app.vectors import Vectors
@@ -51,7 +52,10 @@ def make(settings: Settings, database: str) -> Services:
     )
     models = Models(pool, lanes)
     vectors = Vectors(cache)
-    search = Search(pool, vectors, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
+    reranking = Reranking(
+        top_k=settings.rerank_top_k, deadline=settings.rerank_deadline, margins=settings.rerank_margins
+    )
+    search = Search(pool, vectors, reranking)
     return Services(settings, pool, cache, models, vectors, search, Readiness(pool, models))
 
 

@@ -1,9 +1,12 @@
 """What the environment says, read once."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from app.reranking import MODES, Margin, Mode
 
 
 class SettingsError(RuntimeError):
@@ -18,6 +21,8 @@ class Settings:
     keys: tuple[str, ...] = ()
     deployment: str = ""
     redis_url: str = ""
+    rerank_mode: Mode = "auto"  # of searches that name none
+    rerank_margins: tuple[Margin, ...] = ()
     rerank_top_k: int = 20
     rerank_deadline: float = 2.0  # seconds
     max_body: int = 8 * 1024 * 1024  # bytes
@@ -38,6 +43,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         keys=_read_keys(key_file) if required else (),
         deployment=environment.get("ONEBOX_DEPLOYMENT", ""),
         redis_url=environment.get("REDIS_URL", ""),
+        rerank_mode=_mode(environment, "RERANK_MODE"),
+        rerank_margins=_margins(environment, "RERANK_AUTO_MARGINS"),
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
         rerank_deadline=_integer(environment, "RERANK_DEADLINE_MS", 2000, 1, 60_000) / 1000,
         max_body=_integer(environment, "MAX_BODY_BYTES", Settings.max_body, 1024, 1 << 30),
@@ -58,6 +65,27 @@ def _read_keys(file: str) -> tuple[str, ...]:
     if not lines:
         raise SettingsError(f"API_KEY_FILE {file} is empty; write a key into it.")
     return tuple(lines)
+
+
+def _mode(environment: Mapping[str, str], name: str) -> Mode:
+    value = environment.get(name) or "auto"
+    for mode in MODES:
+        if value == mode:
+            return mode
+    raise SettingsError(f"{name} is {value!r}; write one of {', '.join(MODES)}.")
+
+
+def _margins(environment: Mapping[str, str], name: str) -> tuple[Margin, ...]:
+    value = environment.get(name) or "[]"
+    try:
+        return tuple(
+            Margin(str(entry["reranker"]), str(entry["embedding"]), float(entry["margin"]))
+            for entry in json.loads(value)
+        )
+    except (ValueError, TypeError, KeyError):
+        raise SettingsError(
+            f'{name} is {value!r}; write a JSON list of {{"reranker": NAME, "embedding": NAME, "margin": 0 to 1}}.'
+        ) from None
 
 
 def _boolean(environment: Mapping[str, str], name: str, default: bool) -> bool:

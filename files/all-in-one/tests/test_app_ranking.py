@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, reorder, word_weight
+from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, lead, reorder, word_weight
 
 
 def word(chunks: int, weight: float = 1.0) -> Term:
@@ -70,6 +70,11 @@ def test_a_document_is_represented_by_its_best_chunk() -> None:
 
 def test_a_chunk_deleted_meanwhile_is_passed_over() -> None:
     assert best_per_document({7: 0.9, 9: 0.7}, {9: "b"}) == [9]
+
+
+def test_the_lead_is_the_distance_of_the_first_two() -> None:
+    assert lead([0.9, 0.5, 0.1]) == pytest.approx(0.4)
+    assert lead([0.9]) is lead([]) is None
 
 
 def test_judged_chunks_come_first_and_the_others_keep_their_order() -> None:
