@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.languages import Centroids, Languages, Vector, abroad, balance
 from app.models import Loaded
 from app.ranking import Term, best_per_document, fuse, lead, reorder, word_weight
 from app.reranking import Mode, Reranking
@@ -35,7 +36,7 @@ class Request:
 class _Query:
     """What of a query is searched for. Without `vector` only words are; `codes` are among the lexemes."""
 
-    vector: list[float] | None
+    vector: Vector | None
     lexemes: list[str]
     codes: set[str]
 
@@ -53,6 +54,56 @@ class _Candidates:
     generation: Generation
 
 
+@dataclass(frozen=True)
+class _Index:
+    """The index as one transaction sees it, for one request: `limit` chunks of each kind, of documents it allows."""
+
+    database: Database
+    generation: Generation
+    request: Request
+    limit: int
+
+    def nearest(self, query: _Query, centroids: Centroids) -> dict[int, float]:
+        """{chunk: similarity} of the nearest chunks, and of those nearest in the other script where there is one."""
+        if query.vector is None:
+            return {}
+        found = self._nearest(query.vector)
+        others = self._nearest(abroad(query.vector, centroids)) if centroids else {}
+        return found | self.similarities(query, [chunk for chunk in others if chunk not in found])
+
+    def similarities(self, query: _Query, chunks: list[int]) -> dict[int, float]:
+        """{chunk: similarity}; 0 where only words are searched."""
+        if query.vector is None:
+            return dict.fromkeys(chunks, 0.0)
+        return stored.similarities(self.database, self.generation, query.vector.tolist(), chunks)
+
+    def matching(self, query: _Query) -> tuple[dict[int, float], float]:
+        """({chunk: BM25 score}, what words weigh in this query)."""
+        if self.request.fusion == "vectors":
+            return {}, 0.0
+        terms = self._terms(query)
+        weight = 1.0 if self.request.fusion == "words" else word_weight(terms, self.generation.chunks)
+        if not weight:
+            return {}, weight
+        weights = {term.lexeme: term.weight for term in terms if term.chunks}
+        return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
+
+    def _nearest(self, vector: Vector) -> dict[int, float]:
+        return stored.nearest(self.database, self.generation, vector.tolist(), self.limit, self.request.filters)
+
+    def _terms(self, query: _Query) -> list[Term]:
+        found = stored.frequencies(self.database, self.generation, query.lexemes) if query.lexemes else {}
+        return [
+            Term(
+                lexeme,
+                found.get(lexeme, 0),
+                stored.inverse_frequency(self.generation, found.get(lexeme, 0)),
+                lexeme in query.codes,
+            )
+            for lexeme in query.lexemes
+        ]
+
+
 class Search:
     """Searches the active generation."""
 
@@ -60,6 +111,7 @@ class Search:
         self._pool = pool
         self._vectors = vectors
         self._reranking = reranking
+        self._languages = Languages()
 
     def run(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         """The body of the answer: results, timings_ms, rerank, fusion, generation."""
@@ -87,31 +139,27 @@ class Search:
             "generation": found.generation.id,
         }
 
-    def _query_vector(self, loaded: Loaded, query: str) -> list[float]:
+    def _query_vector(self, loaded: Loaded, query: str) -> Vector:
         encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
-        vector: list[float] = encoded.vectors[0].tolist()
+        vector: Vector = encoded.vectors[0]
         return vector
 
     def _retrieve(self, loaded: Loaded, request: Request, query: _Query, clock: "_Clock") -> _Candidates:
-        limit = max(CANDIDATES, 3 * request.top_k)
         with self._pool.connection() as database, database.transaction():
             # One picture of the index for all that follows.
             database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             generation = generations.get(database, loaded.generation.id)  # its totals of this moment
             clock.lap("connect")
-            similarities: dict[int, float] = {}
-            if query.vector is not None:
-                similarities = stored.nearest(database, generation, query.vector, limit, request.filters)
+            centroids = self._languages.centroids(database, generation) if request.fusion == "hybrid" else {}
+            index = _Index(database, generation, request, max(CANDIDATES, 3 * request.top_k))
+            similarities = index.nearest(query, centroids)
             clock.lap("vectors")
-            words, weight = _match(database, generation, request, query, limit)
+            words, weight = index.matching(query)
             clock.lap("words")
-            if query.vector is None:
-                fused = fuse(dict.fromkeys(words, 0.0), words, weight)
-            else:
-                far = [chunk for chunk in words if chunk not in similarities]
-                similarities |= stored.similarities(database, generation, query.vector, far)
-                fused = fuse(similarities, words, weight)
-            owners = stored.owners(database, generation, list(fused))
+            similarities |= index.similarities(query, [chunk for chunk in words if chunk not in similarities])
+            owners = stored.owners(database, generation, list(similarities))
+            even = balance(similarities, owners, query.vector, centroids)
+            fused = fuse(even, words, weight)
             order = best_per_document(fused, owners)
             passages = stored.passages(database, generation, order[: max(request.top_k, self._reranking.top_k)])
         clock.lap("passages")
@@ -153,33 +201,6 @@ class _Clock:
         return self._laps | {"total": round((self._lap - self._started) * 1000, 2)}
 
 
-def _match(
-    database: Database, generation: Generation, request: Request, query: _Query, limit: int
-) -> tuple[dict[int, float], float]:
-    """({chunk: BM25 score}, what words weigh in this query)."""
-    if request.fusion == "vectors":
-        return {}, 0.0
-    terms = _terms(database, generation, query)
-    weight = 1.0 if request.fusion == "words" else word_weight(terms, generation.chunks)
-    if not weight:
-        return {}, weight
-    weights = {term.lexeme: term.weight for term in terms if term.chunks}
-    return stored.matching(database, generation, weights, limit, request.filters), weight
-
-
-def _terms(database: Database, generation: Generation, query: _Query) -> list[Term]:
-    found = stored.frequencies(database, generation, query.lexemes) if query.lexemes else {}
-    return [
-        Term(
-            lexeme,
-            found.get(lexeme, 0),
-            stored.inverse_frequency(generation, found.get(lexeme, 0)),
-            lexeme in query.codes,
-        )
-        for lexeme in query.lexemes
-    ]
-
-
 def _judged_text(passage: dict[str, Any]) -> str:
     return f"{passage['title']}\n{passage['text']}" if passage["title"] else str(passage["text"])
 
@@ -188,7 +209,7 @@ def _scores(chunk: int, found: _Candidates, reranked: dict[int, float], *, shado
     """The score that ranked a chunk, and all of them; 0 for what was not compared, None for what was not judged."""
     scores = {
         "fused": round(found.fused[chunk], 6),
-        "vector": round(found.similarities.get(chunk, 0.0), 6),
+        "vector": round(found.similarities[chunk], 6),
         "words": round(found.words.get(chunk, 0.0), 6),
         "rerank": reranked.get(chunk),
     }
