@@ -18,8 +18,8 @@ demo: ## A semantic-search box on a VM of this machine, with a sample corpus and
 demo-down: ## Remove the demo's VM and everything in it
 	@test ! -x .venv/bin/ansible-playbook || ansible-playbook --inventory inventory/demo playbooks/vm_destroy.yml
 
-eval: ## recall@5, MRR@10 and nDCG@10 of the demo box on the held-out queries
-	@PYTHONPATH=. .venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key
+eval: ## recall@5, MRR@10 and nDCG@10 of the demo box on the held-out queries; appended to docs/evaluations.md
+	@PYTHONPATH=. .venv/bin/python demo/evaluate.py --url http://127.0.0.1:8080 --key-file .cache/vm/onebox-demo/api_key --record docs/evaluations.md
 
 bench: ## The demo box's inference beside other ways to run the same model (twenty minutes; docs/performance.md)
 	@test -f .cache/vm/onebox-demo/api_key || { echo "onebox: there is no demo box to measure: run \`make demo\` first" >&2; exit 1; }
@@ -41,7 +41,7 @@ gates: .venv-tests/.stamp # linters and types
 	@yamllint --strict .
 	@ansible-lint --offline --profile production
 	@ruff check . && ruff format --check .
-	@mypy && mypy --python-executable .venv-tests/bin/python $(PAYLOAD)
+	@mypy && mypy --python-executable .venv-tests/bin/python $(PAYLOAD) bench/inside_index.py
 	@git ls-files '*.sh' | xargs shellcheck
 
 unit: .venv-tests/.stamp # unit tests of controller and payload

@@ -27,7 +27,7 @@ class Client:
         return answer
 
     def search(self, query: str, *, rerank: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call("POST", "/search", {"query": query, "rerank": rerank})
+        answer: dict[str, Any] = self.call("POST", "/search", {"query": query, "rerank": "always" if rerank else "off"})
         return answer
 
     def call(self, method: str, path: str, body: Any = None) -> Any:

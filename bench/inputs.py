@@ -1,11 +1,13 @@
 """What is measured with, made once a run and the same on every run."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from bench.box import Box
 from bench.texts import (
     LANGUAGES,
+    Material,
     TextMaker,
     describe,
     every_length,
@@ -30,6 +32,7 @@ class Inputs:
     queries: list[str]
     candidates: dict[str, list[str]]
     maker: TextMaker
+    material: Material
 
     def described(self) -> dict[str, Any]:
         """Token counts as they are, special tokens included, prefixes not."""
@@ -45,6 +48,11 @@ class Inputs:
         """`count` texts, mostly short, with every length up to what the model reads."""
         return self.maker.make(every_length(count, LONG_TOKENS))
 
+    def questions(self) -> list[str]:
+        """Every real question once, Korean and English in turns as far as there are as many."""
+        pairs = zip_longest(*(dict.fromkeys(self.material.queries[language]) for language in LANGUAGES))
+        return [question for pair in pairs for question in pair if question]
+
 
 def make_inputs(box: Box) -> Inputs:
     from tokenizers import Tokenizer  # noqa: PLC0415
@@ -57,4 +65,4 @@ def make_inputs(box: Box) -> Inputs:
     candidates = {
         language: [maker.cut(CANDIDATE_TOKENS, language) for _ in range(CANDIDATES)] for language in LANGUAGES
     }
-    return Inputs(mixed, bulk, short_queries(material, maker, prefix), candidates, maker)
+    return Inputs(mixed, bulk, short_queries(material, maker, prefix), candidates, maker, material)

@@ -84,6 +84,18 @@ TARGETS: dict[str, tuple[Target, ...]] = {
         Target("one short query over HTTP beside bulk embedding, p95 by idle", _beside("beside_bulk"), 3.0, most=True),
         Target("… beside ingestion in the worker, p95 by idle", _beside("beside_ingestion"), 3.0, most=True),
     ),
+    "index": (
+        Target(
+            "one search of 100,000 chunks, not reranked, p95 in ms",
+            lambda r: r["index"]["search"]["p95_ms"],
+            60.0,
+            most=True,
+            digits=1,
+        ),
+        Target(
+            "share of the 100 nearest chunks that the index finds", lambda r: r["index"]["recall@100"], 0.97, most=False
+        ),
+    ),
 }
 
 
@@ -124,6 +136,8 @@ def _figures(results: Results) -> Iterator[list[str]]:
     if "box" in results:
         yield _box_table(results["box"])
         yield _stages_table(results["box"]["search"])
+    if "index" in results:
+        yield _index_table(results["index"])
 
 
 def _method_table(measured: Results) -> list[str]:
@@ -187,6 +201,23 @@ def _stages_table(search: Results) -> list[str]:
     lines = ["| stage of one search, reranked | median |", "|---|---|"]
     lines += [f"| {name} | {ms:.1f} ms |" for name, ms in search["stages_ms"].items()]
     return [*lines, f"| what the client waits | {search['p50_ms']:.1f} ms |"]
+
+
+def _index_table(measured: Results) -> list[str]:
+    lines = [
+        f"| {measured['chunks']} chunks | |",
+        "|---|---|",
+        f"| embedding them, analysing their words | {measured['embed_seconds']:.0f} s, "
+        f"{measured['analyse_seconds']:.0f} s |",
+        f"| building the index of the vectors | {measured['index_build_seconds']:.0f} s |",
+        f"| its size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "
+        f"{measured['words_mb']:.0f} MB |",
+        f"| of the 10 and 100 nearest it finds | {measured['recall@10']:.1%}, {measured['recall@100']:.1%} |",
+        f"| search without reranking, p50, p95 | {measured['search']['p50_ms']:.1f} ms, "
+        f"{measured['search']['p95_ms']:.1f} ms |",
+    ]
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in measured["stages_p95_ms"].items() if name != "total")
+    return [*lines, f"| its stages, p95 in ms | {stages} |"]
 
 
 def _targets(results: Results) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 KEY = "the-key-of-the-stand-in"
 LOOKS_UNTIL_DONE = 2
+MODELS = ("embedding", "reranker")
 
 Reply = tuple[int, Any]
 
@@ -55,7 +56,8 @@ class StandinBox:
             case "GET", ["documents", document_id] if document_id in self.documents:
                 return 200, self.documents[document_id]
             case "GET", ["health"]:
-                return 200, {"status": "ok", "documents": len(self.documents)}
+                named = {kind: {"name": f"standin-{kind}", "release": f"standin-{kind}-1"} for kind in MODELS}
+                return 200, {"status": "ok", "documents": len(self.documents), "models": named}
             case "POST", ["search"]:
                 return self._search(body)
         return error(404, f"there is nothing at {path}")
@@ -106,7 +108,10 @@ class StandinBox:
             for count, document in best
         ]
         reranked = asked.get("rerank", True) not in (False, "off")
-        rerank = {"ran": reranked, "why": "" if reranked else "not asked for", "candidates": len(best)}
+        lead = (best[0][0] - best[1][0]) / 10 if len(best) > 1 else None
+        rerank = {
+            "ran": reranked, "why": "" if reranked else "not asked for", "candidates": len(best), "lead": lead,
+        }  # fmt: skip
         return 200, {"results": results, "timings_ms": {"total": 12.5}, "rerank": rerank, "generation": 1, "models": {}}
 
     def _handler(standin) -> type[BaseHTTPRequestHandler]:

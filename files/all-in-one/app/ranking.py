@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from store.search import Owner
+
 # The most that words may count: with a code in the query that some document has, and with rare words only. WORD_WEIGHT
 # is where nDCG@10 of the sample corpus' tuning queries (demo/corpus/queries.jsonl) peaks: 0.676 at 0, 0.688 at 0.1,
 # 0.665 at 0.3.
@@ -44,15 +46,21 @@ def fuse(similarities: Mapping[int, float], words: Mapping[int, float], weight: 
     return dict(sorted(fused.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def best_per_document(ranked: Mapping[int, float], owners: Mapping[int, str]) -> list[int]:
+def best_per_document(ranked: Mapping[int, float], owners: Mapping[int, Owner]) -> list[int]:
     """The best chunk of each document, in the order of `ranked`."""
     seen: set[str] = set()
     best = []
     for chunk in ranked:
-        if chunk in owners and owners[chunk] not in seen:
-            seen.add(owners[chunk])
+        if chunk in owners and owners[chunk].document_id not in seen:
+            seen.add(owners[chunk].document_id)
             best.append(chunk)
     return best
+
+
+def lead(scores: Iterable[float]) -> float | None:
+    """By how much the first of the scores, best first, is ahead of the second; None without a second."""
+    first, second, *_ = [*scores, None, None]
+    return None if first is None or second is None else first - second
 
 
 def reorder(chunks: list[int], scores: Iterable[float | None]) -> list[int]:

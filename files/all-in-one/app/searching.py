@@ -1,18 +1,15 @@
 """One search: the query's vector and words, the candidates of both, fused, then judged by the reranker in time."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
+from app.languages import Centroids, Languages, Vector, abroad, balance
 from app.models import Loaded
-from app.ranking import Term, best_per_document, fuse, reorder, word_weight
+from app.ranking import Term, best_per_document, fuse, lead, reorder, word_weight
+from app.reranking import Mode, Reranking
 from app.vectors import Vectors
 from app.waiting import gone
-from pipeline.errors import OverloadedError
 from store import generations
 from store import search as stored
 from store.connection import Database, Pool
@@ -21,16 +18,27 @@ from store.generations import Generation
 
 CANDIDATES = 100  # of each kind, at least
 
+Fusion = Literal["hybrid", "vectors", "words"]
+
 
 @dataclass(frozen=True)
 class Request:
-    """`fusion` is hybrid or vectors."""
+    """`fusion` vectors or words leaves the other out."""
 
     query: str
     top_k: int
-    rerank: bool
-    fusion: str
+    rerank: Mode
+    fusion: Fusion
     filters: tuple[Filter, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Query:
+    """What of a query is searched for. Without `vector` only words are; `codes` are among the lexemes."""
+
+    vector: Vector | None
+    lexemes: list[str]
+    codes: set[str]
 
 
 @dataclass(frozen=True)
@@ -46,141 +54,172 @@ class _Candidates:
     generation: Generation
 
 
+@dataclass(frozen=True)
+class _Index:
+    """The index as one transaction sees it, for one request: `limit` chunks of each kind, of documents it allows."""
+
+    database: Database
+    generation: Generation
+    request: Request
+    limit: int
+
+    def nearest(self, query: _Query, centroids: Centroids) -> dict[int, float]:
+        """{chunk: similarity} of the nearest chunks, and of those nearest in the other script where there is one."""
+        if query.vector is None:
+            return {}
+        found = self._nearest(query.vector)
+        others = self._nearest(abroad(query.vector, centroids)) if centroids else {}
+        return found | self.similarities(query, [chunk for chunk in others if chunk not in found])
+
+    def similarities(self, query: _Query, chunks: list[int]) -> dict[int, float]:
+        """{chunk: similarity}; 0 where only words are searched."""
+        if query.vector is None:
+            return dict.fromkeys(chunks, 0.0)
+        return stored.similarities(self.database, self.generation, query.vector.tolist(), chunks)
+
+    def matching(self, query: _Query) -> tuple[dict[int, float], float]:
+        """({chunk: BM25 score}, what words weigh in this query)."""
+        if self.request.fusion == "vectors":
+            return {}, 0.0
+        terms = self._terms(query)
+        weight = 1.0 if self.request.fusion == "words" else word_weight(terms, self.generation.chunks)
+        if not weight:
+            return {}, weight
+        weights = {term.lexeme: term.weight for term in terms if term.chunks}
+        return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
+
+    def _nearest(self, vector: Vector) -> dict[int, float]:
+        return stored.nearest(self.database, self.generation, vector.tolist(), self.limit, self.request.filters)
+
+    def _terms(self, query: _Query) -> list[Term]:
+        found = stored.frequencies(self.database, self.generation, query.lexemes) if query.lexemes else {}
+        return [
+            Term(
+                lexeme,
+                found.get(lexeme, 0),
+                stored.inverse_frequency(self.generation, found.get(lexeme, 0)),
+                lexeme in query.codes,
+            )
+            for lexeme in query.lexemes
+        ]
+
+
 class Search:
     """Searches the active generation."""
 
-    def __init__(self, pool: Pool, vectors: Vectors, *, rerank_top_k: int, rerank_deadline: float) -> None:
+    def __init__(self, pool: Pool, vectors: Vectors, reranking: Reranking) -> None:
         self._pool = pool
         self._vectors = vectors
-        self._rerank_top_k = rerank_top_k
-        self._rerank_deadline = rerank_deadline
+        self._reranking = reranking
+        self._languages = Languages()
 
     def run(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         """The body of the answer: results, timings_ms, rerank, fusion, generation."""
         clock = _Clock()
-        with clock.time("embed"):
-            vector = self.query_vector(loaded, request.query)
-        with clock.time("analyse"):
-            lexemes = list(loaded.analyser.lexemes(request.query)) if request.fusion == "hybrid" else []
-            codes = loaded.analyser.codes(request.query) if lexemes else set()
-        with clock.time("retrieve"):
-            found = self._retrieve(loaded, request, vector, lexemes, codes)
-        with clock.time("rerank"):
-            order, scores, report = self._rerank(loaded, request, found)
+        vector = None if request.fusion == "words" else self._query_vector(loaded, request.query)
+        clock.lap("embed")
+        query = _Query(vector, list(loaded.analyser.lexemes(request.query)), loaded.analyser.codes(request.query))
+        clock.lap("analyse")
+        found = self._retrieve(loaded, request, query, clock)
+        order, scores, report = self._rerank(loaded, request, found)
+        clock.lap("rerank")
+        results = [
+            found.passages[chunk]
+            | _scores(chunk, found, scores, shadow=request.rerank == "shadow")
+            | _marks(loaded, query, found.passages[chunk])
+            for chunk in order[: request.top_k]
+        ]
+        clock.lap("highlight")
+        timings = clock.finish()
         return {
-            "results": [_result(chunk, found, scores) for chunk in order[: request.top_k]],
-            "timings_ms": clock.finish(),
-            "rerank": report,
+            "results": results,
+            "timings_ms": timings,
+            "rerank": report | {"ms": timings["rerank"]},
             "fusion": {"mode": request.fusion, "word_weight": round(found.weight, 3)},
             "generation": found.generation.id,
         }
 
-    def query_vector(self, loaded: Loaded, query: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def _query_vector(self, loaded: Loaded, query: str) -> Vector:
         encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
-        vector: np.ndarray[Any, Any] = encoded.vectors[0]
+        vector: Vector = encoded.vectors[0]
         return vector
 
-    def _retrieve(
-        self, loaded: Loaded, request: Request, vector: np.ndarray[Any, Any], lexemes: list[str], codes: set[str]
-    ) -> _Candidates:
-        limit = max(CANDIDATES, 3 * request.top_k)
+    def _retrieve(self, loaded: Loaded, request: Request, query: _Query, clock: "_Clock") -> _Candidates:
         with self._pool.connection() as database, database.transaction():
             # One picture of the index for all that follows.
             database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             generation = generations.get(database, loaded.generation.id)  # its totals of this moment
-            similarities = stored.nearest(database, generation, vector.tolist(), limit, request.filters)
-            terms = _terms(database, generation, lexemes, codes)
-            weight = word_weight(terms, generation.chunks)
-            words: dict[int, float] = {}
-            if weight > 0:
-                weights = {term.lexeme: term.weight for term in terms if term.chunks}
-                words = stored.matching(database, generation, weights, limit, request.filters)
-                far = [chunk for chunk in words if chunk not in similarities]
-                similarities |= stored.similarities(database, generation, vector.tolist(), far)
-            fused = fuse(similarities, words, weight)
-            owners = stored.owners(database, generation, list(fused))
+            clock.lap("connect")
+            centroids = self._languages.centroids(database, generation) if request.fusion == "hybrid" else {}
+            index = _Index(database, generation, request, max(CANDIDATES, 3 * request.top_k))
+            similarities = index.nearest(query, centroids)
+            clock.lap("vectors")
+            words, weight = index.matching(query)
+            clock.lap("words")
+            similarities |= index.similarities(query, [chunk for chunk in words if chunk not in similarities])
+            owners = stored.owners(database, generation, list(similarities))
+            even = balance(similarities, owners, query.vector, centroids)
+            fused = fuse(even, words, weight)
             order = best_per_document(fused, owners)
-            passages = stored.passages(database, generation, order[: max(request.top_k, self._rerank_top_k)])
-        return _Candidates(
-            [chunk for chunk in order if chunk in passages], fused, similarities, words, weight, passages, generation
-        )
+            passages = stored.passages(database, generation, order[: max(request.top_k, self._reranking.top_k)])
+        clock.lap("passages")
+        order = [chunk for chunk in order if chunk in passages]
+        return _Candidates(order, fused, similarities, words, weight, passages, generation)
 
     def _rerank(
         self, loaded: Loaded, request: Request, found: _Candidates
     ) -> tuple[list[int], dict[int, float], dict[str, Any]]:
         """(order, {chunk: reranker's score}, what /search says about it)."""
-        judged = found.order[: self._rerank_top_k]
-        if refusal := _reason_not_to(loaded, request, judged):
-            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
-        assert loaded.reranker is not None
-        deadline = time.monotonic() + self._rerank_deadline
+        judged = found.order[: self._reranking.top_k]
         texts = [_judged_text(found.passages[chunk]) for chunk in judged]
-        try:
-            scores = loaded.reranker.score(request.query, texts, deadline=deadline, lane="query", gone=gone())
-        except OverloadedError as error:
-            refusal = {"reason": "overloaded", "why": f"overloaded: {error}"}
-            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
-        in_time = {chunk: score for chunk, score in zip(judged, scores, strict=True) if score is not None}
-        if not in_time:
-            refusal = {"reason": "deadline", "why": "the deadline passed before the first pair"}
-            return found.order, {}, {"ran": False, **refusal, "candidates": 0}
-        order = reorder(judged, scores) + found.order[len(judged) :]
-        if len(in_time) == len(judged):
-            reason, why = "asked", "asked for"
-        else:
-            reason, why = "deadline", "the deadline passed on the way; the rest keeps its order"
-        return order, in_time, {"ran": True, "reason": reason, "why": why, "candidates": len(in_time)}
+        ahead = lead(found.fused[chunk] for chunk in judged) if request.fusion == "hybrid" else None
+        judgement = self._reranking.judge(loaded, request.rerank, request.query, texts, ahead)
+        report = judgement.report | {"lead": None if ahead is None else round(ahead, 6)}
+        scores = {chunk: score for chunk, score in zip(judged, judgement.scores, strict=True) if score is not None}
+        order = reorder(judged, judgement.scores) + found.order[len(judged) :]
+        if request.rerank != "shadow" or not report["ran"]:
+            return order, scores, report
+        would = [found.passages[chunk]["document_id"] for chunk in order[: request.top_k]]
+        before = [found.passages[chunk]["document_id"] for chunk in found.order[: request.top_k]]
+        shadow = {"first_changed": would[:1] != before[:1], "changed": would != before, "order": would}
+        return found.order, scores, report | {"shadow": shadow}
 
 
 class _Clock:
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._spans: dict[str, float] = {}
+    """The time from lap to lap, all of which together are the whole."""
 
-    @contextmanager
-    def time(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._spans[name] = round((time.perf_counter() - started) * 1000, 2)
+    def __init__(self) -> None:
+        self._started = self._lap = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name] = round((now - self._lap) * 1000, 2)
+        self._lap = now
 
     def finish(self) -> dict[str, float]:
-        return self._spans | {"total": round((time.perf_counter() - self._started) * 1000, 2)}
-
-
-def _terms(database: Database, generation: Generation, lexemes: list[str], codes: set[str]) -> list[Term]:
-    found = stored.frequencies(database, generation, lexemes) if lexemes else {}
-    return [
-        Term(
-            lexeme,
-            found.get(lexeme, 0),
-            stored.inverse_frequency(generation, found.get(lexeme, 0)),
-            lexeme in codes,
-        )
-        for lexeme in lexemes
-    ]
-
-
-def _reason_not_to(loaded: Loaded, request: Request, judged: list[int]) -> dict[str, str] | None:
-    """{reason, why}: a word for programs, of which there are few, and a sentence for people."""
-    if not request.rerank:
-        return {"reason": "off", "why": "not asked for"}
-    if loaded.reranker is None:
-        return {"reason": "unavailable", "why": f"reranking is off. {loaded.reranker_degraded}"}
-    if len(judged) < 2:
-        return {"reason": "too_few", "why": f"{len(judged)} candidates leave nothing to order"}
-    return None
+        return self._laps | {"total": round((self._lap - self._started) * 1000, 2)}
 
 
 def _judged_text(passage: dict[str, Any]) -> str:
     return f"{passage['title']}\n{passage['text']}" if passage["title"] else str(passage["text"])
 
 
-def _result(chunk: int, found: _Candidates, reranked: dict[int, float]) -> dict[str, Any]:
-    passage = found.passages[chunk]
+def _scores(chunk: int, found: _Candidates, reranked: dict[int, float], *, shadow: bool) -> dict[str, Any]:
+    """The score that ranked a chunk, and all of them; 0 for what was not compared, None for what was not judged."""
     scores = {
         "fused": round(found.fused[chunk], 6),
         "vector": round(found.similarities[chunk], 6),
         "words": round(found.words.get(chunk, 0.0), 6),
         "rerank": reranked.get(chunk),
     }
-    return {**passage, "score": reranked.get(chunk, found.fused[chunk]), "scores": scores}
+    score = found.fused[chunk] if shadow else reranked.get(chunk, found.fused[chunk])
+    return {"score": score, "scores": scores}
+
+
+def _marks(loaded: Loaded, query: _Query, passage: dict[str, Any]) -> dict[str, Any]:
+    """Where the query's words stand in the text and the title: [start, end] in characters, ascending."""
+    return {
+        "highlights": loaded.analyser.highlights(passage["text"], query.lexemes),
+        "title_highlights": loaded.analyser.highlights(passage["title"] or "", query.lexemes),
+    }

@@ -11,6 +11,7 @@ from app.limiter import Limiter
 from app.metrics import Metrics
 from app.models import Models
 from app.readiness import Readiness
+from app.reranking import Reranking
 from app.searching import Search
 from app.settings import Settings
 from app.vectors import Vectors
@@ -63,7 +64,10 @@ def make(settings: Settings, database: str) -> Services:
     )
     models = Models(pool, lanes)
     vectors = Vectors(cache)
-    search = Search(pool, vectors, rerank_top_k=settings.rerank_top_k, rerank_deadline=settings.rerank_deadline)
+    reranking = Reranking(
+        top_k=settings.rerank_top_k, deadline=settings.rerank_deadline, margins=settings.rerank_margins
+    )
+    search = Search(pool, vectors, reranking)
     keys = Keys(settings.keys, settings.key_file)
     limiter = Limiter(settings.redis_url)
     readiness = Readiness(pool, models)

@@ -1,5 +1,6 @@
 """What the environment says, read once."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from app.keys import Key, KeysError, read
 from app.log import LEVELS
+from app.reranking import MODES, Margin, Mode
 
 
 class SettingsError(RuntimeError):
@@ -30,6 +32,8 @@ class Settings:
     proxies: int = 0  # in front of the box, each of which appends its client to X-Forwarded-For
     deployment: str = ""
     redis_url: str = ""
+    rerank_mode: Mode = "auto"  # of searches that name none
+    rerank_margins: tuple[Margin, ...] = ()
     rerank_top_k: int = 20
     rerank_deadline: float = 2.0  # seconds
     max_body: int = 8 * 1024 * 1024  # bytes
@@ -60,6 +64,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         proxies=_integer(environment, "TRUSTED_PROXIES", 0, 0, 10),
         deployment=environment.get("ONEBOX_DEPLOYMENT", ""),
         redis_url=environment.get("REDIS_URL", ""),
+        rerank_mode=_mode(environment, "RERANK_MODE"),
+        rerank_margins=_margins(environment, "RERANK_AUTO_MARGINS"),
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),
         rerank_deadline=_integer(environment, "RERANK_DEADLINE_MS", 2000, 1, 60_000) / 1000,
         max_body=_integer(environment, "MAX_BODY_BYTES", Settings.max_body, 1024, 1 << 30),
@@ -80,6 +86,27 @@ def _read_keys(file: Path) -> tuple[Key, ...]:
         raise SettingsError(
             f"REQUIRE_API_KEY is true and API_KEYS_FILE cannot be used: {error}; run playbooks/site.yml, "
             "which writes it, or set REQUIRE_API_KEY=false."
+        ) from None
+
+
+def _mode(environment: Mapping[str, str], name: str) -> Mode:
+    value = environment.get(name) or "auto"
+    for mode in MODES:
+        if value == mode:
+            return mode
+    raise SettingsError(f"{name} is {value!r}; write one of {', '.join(MODES)}.")
+
+
+def _margins(environment: Mapping[str, str], name: str) -> tuple[Margin, ...]:
+    value = environment.get(name) or "[]"
+    try:
+        return tuple(
+            Margin(str(entry["reranker"]), str(entry["embedding"]), float(entry["margin"]))
+            for entry in json.loads(value)
+        )
+    except (ValueError, TypeError, KeyError):
+        raise SettingsError(
+            f'{name} is {value!r}; write a JSON list of {{"reranker": NAME, "embedding": NAME, "margin": 0 to 1}}.'
         ) from None
 
 

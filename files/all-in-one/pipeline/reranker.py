@@ -2,8 +2,10 @@
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from pipeline.tokens import TextTokenizer, TokenSequence
 # Pairs with as many characters altogether are a query's work, a second or so; more is bulk work.
 QUERY_CHARACTERS = 40_000
 CHARACTERS_PER_TOKEN = 3  # about, in Korean and English together
+# How fast pairs went is believed for so many seconds: loads change, and what is not tried again stays slow for ever.
+PACE_KEPT = 60.0
+FADING = 0.95  # per pair: the last twenty or so count
 
 
 class Reranker:
@@ -32,6 +37,7 @@ class Reranker:
         """`lanes` are shared with other models; alone, the model gets lanes of `threads` threads or the process's."""
         self.degraded: str | None = None
         self.folder: ModelFolder | None = None
+        self._pace = _Pace()
         self.release_id = ""
         try:
             self.folder = read_folder(onnx_dir or _configured_path(), "reranker", os.environ.get("RERANK_MODEL", ""))
@@ -89,8 +95,11 @@ class Reranker:
         def judge(index: int) -> int:
             if deadline is not None and time.monotonic() >= deadline:
                 return 0
+            started = time.monotonic()
             sequence = self._tokens.pair(encoded_query, candidates[index])
             logits[index] = self._logit(sequence)
+            if chosen == "query":  # bulk work tells how fast it is let go, not how fast it could
+                self._pace.add(self._estimate(query, candidates[index]), time.monotonic() - started)
             return len(sequence.ids)
 
         characters = sum(len(query) + len(candidate) for candidate in candidates)
@@ -99,6 +108,23 @@ class Reranker:
         with self.engine.lanes.named(chosen).job(min(most, characters // CHARACTERS_PER_TOKEN), gone=gone) as job:
             job.each(judge, range(len(candidates)))
         return logits
+
+    def fitting(self, query: str, candidates: Sequence[str], seconds: float) -> int:
+        """How many of `candidates`, from the first, the query lane judges in `seconds` from now.
+
+        Predicted from how fast pairs went lately and from the work that waits; all of them while that is not known.
+        """
+        per_token = self._pace.seconds_per_token()
+        if self.folder is None or per_token is None:
+            return len(candidates)
+        lane = self.engine.lanes.query
+        left = (seconds - lane.state()["seconds"]) * lane.threads
+        needed = accumulate(per_token * self._estimate(query, candidate) for candidate in candidates)
+        return sum(until <= left for until in needed)
+
+    def _estimate(self, query: str, candidate: str) -> int:
+        """Tokens of a pair, about."""
+        return min(self._tokens.max_length, max(1, (len(query) + len(candidate)) // CHARACTERS_PER_TOKEN))
 
     def _logit(self, sequence: TokenSequence) -> float:
         assert self.folder is not None
@@ -112,6 +138,28 @@ class Reranker:
         if not math.isfinite(logit):
             raise ModelError(f"{self.folder.file}: gave a logit that is not finite. Build the model again.")
         return logit
+
+
+class _Pace:
+    """How fast pairs went lately, whatever thread judged them."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._tokens = self._seconds = 0.0
+        self._measured = float("-inf")
+
+    def add(self, tokens: int, seconds: float) -> None:
+        with self._guard:
+            now = time.monotonic()
+            fading = FADING if now - self._measured < PACE_KEPT else 0.0
+            self._tokens = self._tokens * fading + tokens
+            self._seconds = self._seconds * fading + seconds
+            self._measured = now
+
+    def seconds_per_token(self) -> float | None:
+        """None where nothing was measured lately."""
+        with self._guard:
+            return self._seconds / self._tokens if time.monotonic() - self._measured < PACE_KEPT else None
 
 
 def in_order(scores: Sequence[float | None]) -> list[dict[str, Any]]:

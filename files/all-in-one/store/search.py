@@ -1,8 +1,9 @@
 """What a search reads: nearest vectors, matching words, and the passages they belong to."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import sql
 
@@ -19,11 +20,22 @@ MAX_EF_SEARCH = 1000  # pgvector's own limit
 # Up to so many documents that a filter allows, all their vectors are compared: exact, and some 20 ms.
 MEASURED_DOCUMENTS = 5000
 
+# A mean vector needs no more chunks than that, and says nothing with fewer than these.
+SAMPLED_CHUNKS = 5000
+LEAST_CHUNKS = 20
+
 ALL = sql.SQL("true")
 ALLOWED_CHUNKS = sql.SQL(
     "chunk_id IN (SELECT chunks.id FROM documents JOIN {chunks} AS chunks ON chunks.document_id = documents.id"
     " WHERE {condition})"
 )
+
+
+class Owner(NamedTuple):
+    """The document of a chunk, and whether the chunk is in Latin script."""
+
+    document_id: str
+    latin: bool
 
 
 def nearest(
@@ -106,10 +118,19 @@ def matching(
     return {row["chunk_id"]: row["score"] for row in rows}
 
 
-def owners(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, str]:
-    """{chunk: id of its document}."""
+def owners(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, Owner]:
+    """{chunk: whose it is}."""
     rows = database.execute(statement("chunk_owners", **generation.tables), {"chunks": list(chunks)}).fetchall()
-    return {row["id"]: row["document_id"] for row in rows}
+    return {row["id"]: Owner(row["document_id"], row["latin"]) for row in rows}
+
+
+def centroids(database: Database, generation: Generation) -> dict[bool, list[float]]:
+    """{Latin script or not: mean vector} of the chunks, from some thousands; a script of a few chunks is left out."""
+    percent = min(100.0, 100.0 * SAMPLED_CHUNKS / max(1, generation.chunks))
+    rows = database.execute(
+        statement("centroids", **generation.tables), {"percent": percent, "least": LEAST_CHUNKS}
+    ).fetchall()
+    return {row["latin"]: json.loads(row["centroid"]) for row in rows}
 
 
 def passages(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -14,6 +14,8 @@ import pytest
 from box import HASHES, KEYS, Box, running_app, running_worker
 
 from app import log
+from app.reranking import Margin, Reranking
+from app.searching import Fusion, Request, Search
 from app.settings import Settings
 from pipeline.errors import OverloadedError
 from store import search as stored
@@ -355,8 +357,15 @@ def test_a_code_finds_its_document(box: Box) -> None:
 def test_the_answer_tells_how_it_came_about(box: Box) -> None:
     answer = box.post("/search", query="반품은 며칠 안에", top_k=2).json()
     assert len(answer["results"]) == 2
-    assert set(answer["timings_ms"]) == {"embed", "analyse", "retrieve", "rerank", "total"}
-    assert answer["rerank"] == {"ran": True, "reason": "asked", "why": "asked for", "candidates": 3}
+    stages = {"embed", "analyse", "connect", "vectors", "words", "passages", "rerank", "highlight"}
+    timings = answer["timings_ms"]
+    assert set(timings) == stages | {"total"}
+    assert sum(timings[stage] for stage in stages) == pytest.approx(timings["total"], abs=0.1)
+    rerank = answer["rerank"]
+    assert set(rerank) == {"mode", "ran", "reason", "why", "candidates", "ms", "lead"}
+    assert (rerank["mode"], rerank["ran"], rerank["candidates"], rerank["ms"]) == ("auto", True, 3, timings["rerank"])
+    assert rerank["reason"] == "asked"
+    assert rerank["why"] == "no margin is set for these models: always, within the deadline"
     assert answer["models"] == {"embedding": "tiny-embedding-1", "reranker": "tiny-reranker-1"}
     assert answer["generation"] == box.client.get("/health").json()["generation"]["id"]
     scores = [result["score"] for result in answer["results"]]
@@ -364,16 +373,102 @@ def test_the_answer_tells_how_it_came_about(box: Box) -> None:
     assert answer["results"][0]["scores"]["rerank"] == scores[0]
 
 
-def test_without_reranking_the_first_order_stays(box: Box) -> None:
-    answer = box.post("/search", query="반품", rerank=False).json()
-    assert answer["rerank"] == {"ran": False, "reason": "off", "why": "not asked for", "candidates": 0}
+@pytest.mark.parametrize("off", [False, "off"])
+def test_without_reranking_the_first_order_stays(box: Box, off: bool | str) -> None:
+    answer = box.post("/search", query="반품", rerank=off).json()
+    told = {name: answer["rerank"][name] for name in ("mode", "ran", "reason", "candidates")}
+    assert told == {"mode": "off", "ran": False, "reason": "off", "candidates": 0}
     assert all(result["scores"]["rerank"] is None for result in answer["results"])
+    fused = [result["scores"]["fused"] for result in answer["results"]]
+    assert fused == sorted(fused, reverse=True)
+    assert answer["rerank"]["lead"] == pytest.approx(fused[0] - fused[1], abs=2e-6)
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(True, "auto"), ("auto", "auto"), ("always", "always"), (None, "auto")])
+def test_reranking_is_asked_for_by_its_mode(box: Box, asked: bool | str | None, mode: str) -> None:
+    rerank = box.post("/search", query="반품", rerank=asked).json()["rerank"]
+    assert (rerank["mode"], rerank["ran"]) == (mode, True)
+
+
+def test_a_shadow_keeps_the_first_order_and_tells_what_the_reranker_would_have_done(box: Box) -> None:
+    query = "반품은 며칠 안에"
+    first, judged = box.found(query, rerank="off"), box.found(query, rerank="always")
+    answer = box.post("/search", query=query, rerank="shadow").json()
+    assert [result["document_id"] for result in answer["results"]] == first
+    assert answer["rerank"]["ran"] is True
+    assert answer["rerank"]["shadow"] == {
+        "first_changed": first[0] != judged[0], "changed": first != judged, "order": judged,
+    }  # fmt: skip
+    for result in answer["results"]:
+        assert result["score"] == pytest.approx(result["scores"]["fused"], abs=1e-6)
+        assert result["scores"]["rerank"] is not None
+
+
+def reranked_with(box: Box, margin: Margin, fusion: Fusion = "hybrid") -> dict[str, Any]:
+    """What /search would say of reranking with this margin set."""
+    services = box.services
+    search = Search(services.pool, services.vectors, Reranking(top_k=20, deadline=2.0, margins=[margin]))
+    report: dict[str, Any] = search.run(services.models.get(), Request("e204", 3, "auto", fusion))["rerank"]
+    return report
+
+
+def test_where_the_first_result_leads_by_the_margin_the_reranker_is_not_asked(box: Box) -> None:
+    lead = box.post("/search", query="e204", rerank="off").json()["rerank"]["lead"]
+    assert lead > 0
+    for least, ran in ((lead - 0.01, False), (lead + 0.01, True)):
+        rerank = reranked_with(box, Margin("tiny-reranker", "tiny-embedding", least))
+        assert (rerank["ran"], rerank["reason"]) == (ran, "asked" if ran else "margin")
+        assert f"{lead:.3f}" in rerank["why"] and f"{least:.3f}" in rerank["why"]
+
+
+@pytest.mark.parametrize(
+    ("reranker", "embedding", "fusion", "why"),
+    [
+        ("another", "tiny-embedding", "hybrid", "no margin is set"),
+        ("tiny-reranker", "another", "hybrid", "no margin is set"),
+        ("tiny-reranker", "tiny-embedding", "vectors", "margins are for words and vectors together"),
+    ],
+)
+def test_a_margin_for_other_models_or_another_fusion_is_not_used(
+    box: Box, reranker: str, embedding: str, fusion: Fusion, why: str
+) -> None:
+    rerank = reranked_with(box, Margin(reranker, embedding, 0.0), fusion)
+    assert rerank["ran"] is True and why in rerank["why"]
+
+
+def test_auto_judges_as_many_candidates_as_fit_the_deadline(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = box.services.models.get()
+    assert loaded.reranker is not None
+    for fitting, candidates in ((3, 3), (2, 2), (1, 0)):
+        monkeypatch.setattr(loaded.reranker, "fitting", lambda *_, count=fitting: count)
+        rerank = box.post("/search", query="반품").json()["rerank"]
+        assert (rerank["ran"], rerank["candidates"]) == (candidates > 0, candidates)
+        assert ("fit" in rerank["why"]) is (fitting < 3)
+        assert box.post("/search", query="반품", rerank="always").json()["rerank"]["candidates"] == 3
+
+
+def test_highlights_say_where_the_words_of_the_question_stand(box: Box) -> None:
+    for fusion in ("hybrid", "vectors"):
+        results = box.post("/search", query="e204 오류", fusion=fusion).json()["results"]
+        result = next(result for result in results if result["document_id"] == "errors/e204")
+        marked = [result["text"][start:end] for start, end in result["highlights"]]
+        assert "E-204" in marked
+        assert [result["title"][start:end] for start, end in result["title_highlights"]]
 
 
 def test_vectors_alone_give_words_no_weight(box: Box) -> None:
     answer = box.post("/search", query="E-204", fusion="vectors", rerank=False).json()
     assert answer["fusion"] == {"mode": "vectors", "word_weight": 0.0}
     assert all(result["scores"]["words"] == 0 for result in answer["results"])
+
+
+def test_words_alone_find_only_what_has_one_of_them(box: Box) -> None:
+    answer = box.post("/search", query="E-204", fusion="words", rerank="off").json()
+    assert [result["document_id"] for result in answer["results"]] == ["errors/e204"]
+    assert answer["fusion"] == {"mode": "words", "word_weight": 1.0}
+    scores = answer["results"][0]["scores"]
+    assert (scores["vector"], scores["words"] > 0) == (0.0, True)
+    assert box.found("xylophone", fusion="words") == []
 
 
 @pytest.mark.parametrize("query", ["?!", "😀", "ㅋㅋㅋ", "' OR 1=1 --", "\ufeff가", "the of"])
@@ -384,7 +479,8 @@ def test_any_query_gets_an_answer(box: Box, query: str) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [({}, 400), ({"query": ""}, 400), ({"query": "x", "top_k": 0}, 400), ({"query": "x", "top_k": "many"}, 400),
-     ({"query": "x", "fusion": "magic"}, 400), ({"query": "x" * 9000}, 413), ({"query": "nul \x00"}, 400)],
+     ({"query": "x", "fusion": "magic"}, 400), ({"query": "x", "rerank": "sometimes"}, 400),
+     ({"query": "x", "rerank": 1}, 400), ({"query": "x" * 9000}, 413), ({"query": "nul \x00"}, 400)],
 )  # fmt: skip
 def test_a_wrong_search_is_explained(box: Box, body: dict[str, Any], status: int) -> None:
     assert error_of(box.client.post("/search", json=body), status)["message"]
@@ -543,8 +639,9 @@ def test_a_search_without_room_for_the_reranker_keeps_the_first_order_and_says_s
     monkeypatch.setattr(loaded.reranker, "score", full)
     answer = box.post("/search", query="반품").json()
     assert answer["results"]
-    why = "overloaded: 32 requests are at work."
-    assert answer["rerank"] == {"ran": False, "reason": "overloaded", "why": why, "candidates": 0}
+    assert (answer["rerank"]["ran"], answer["rerank"]["candidates"]) == (False, 0)
+    assert answer["rerank"]["reason"] == "overloaded"
+    assert answer["rerank"]["why"] == "overloaded: 32 requests are at work."
 
 
 def test_a_text_longer_than_the_model_reads_is_cut_refused_or_taken_in_windows(box: Box) -> None:

@@ -59,12 +59,8 @@ def test_without_a_whole_reranker_searches_are_not_reranked_and_say_so(
         assert reason in answer["error"]["message"]
         status, answer = app.ask("/search", {"query": damage.QUERY})
         assert status == 200
-        assert answer["rerank"] == {
-            "ran": False,
-            "reason": "unavailable",
-            "why": f"reranking is off. {reason}",
-            "candidates": 0,
-        }
+        assert answer["rerank"]["reason"] == "unavailable"
+        assert (answer["rerank"]["ran"], answer["rerank"]["why"]) == (False, f"reranking is off. {reason}")
         assert answer["models"]["reranker"] is None
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, reorder, word_weight
+from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, lead, reorder, word_weight
+from store.search import Owner
 
 
 def word(chunks: int, weight: float = 1.0) -> Term:
@@ -11,6 +12,10 @@ def word(chunks: int, weight: float = 1.0) -> Term:
 
 def code(chunks: int) -> Term:
     return Term("e204", chunks, 1.0, is_code=True)
+
+
+def owner(document: str) -> Owner:
+    return Owner(document, latin=True)
 
 
 def test_a_code_that_some_document_has_counts_most() -> None:
@@ -65,11 +70,16 @@ def test_equal_candidates_keep_one_order() -> None:
 
 
 def test_a_document_is_represented_by_its_best_chunk() -> None:
-    assert best_per_document({7: 0.9, 8: 0.8, 9: 0.7}, {7: "a", 8: "a", 9: "b"}) == [7, 9]
+    assert best_per_document({7: 0.9, 8: 0.8, 9: 0.7}, {7: owner("a"), 8: owner("a"), 9: owner("b")}) == [7, 9]
 
 
 def test_a_chunk_deleted_meanwhile_is_passed_over() -> None:
-    assert best_per_document({7: 0.9, 9: 0.7}, {9: "b"}) == [9]
+    assert best_per_document({7: 0.9, 9: 0.7}, {9: owner("b")}) == [9]
+
+
+def test_the_lead_is_the_distance_of_the_first_two() -> None:
+    assert lead([0.9, 0.5, 0.1]) == pytest.approx(0.4)
+    assert lead([0.9]) is lead([]) is None
 
 
 def test_judged_chunks_come_first_and_the_others_keep_their_order() -> None:

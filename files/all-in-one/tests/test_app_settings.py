@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from app.keys import key_of
+from app.reranking import Margin
 from app.settings import SettingsError, from_environment
 from preflight import RANGES
 
@@ -76,6 +78,13 @@ def test_an_empty_variable_means_its_default() -> None:
     assert (settings.port, settings.rerank_deadline) == (8000, 2.0)
 
 
+def test_margins_are_read_as_the_inventory_writes_them() -> None:
+    written = '[{"embedding": "e5", "margin": 0.25, "reranker": "bge"}]'
+    settings = from_environment({"REQUIRE_API_KEY": "false", "RERANK_AUTO_MARGINS": written, "RERANK_MODE": "shadow"})
+    assert settings.rerank_margins == (Margin("bge", "e5", 0.25),)
+    assert settings.rerank_mode == "shadow"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -84,6 +93,9 @@ def test_an_empty_variable_means_its_default() -> None:
         ("RATE_LIMIT", "many"),
         ("APP_PORT", "0"),
         ("APP_PORT", "http"),
+        ("RERANK_MODE", "sometimes"),
+        ("RERANK_AUTO_MARGINS", "0.3"),
+        ("RERANK_AUTO_MARGINS", '[{"reranker": "r", "margin": 0.3}]'),
         ("RERANK_TOP_K", "-1"),
         ("RERANK_DEADLINE_MS", "2.5"),
         ("MAX_BODY_BYTES", "9" * 30),
@@ -95,7 +107,7 @@ def test_an_empty_variable_means_its_default() -> None:
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"{name} is {value!r}; write "):
+    with pytest.raises(SettingsError, match=re.escape(f"{name} is {value!r}; write ")):
         from_environment({"REQUIRE_API_KEY": "false", name: value})
 
 

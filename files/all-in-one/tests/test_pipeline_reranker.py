@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_graphs import ALL_INPUTS, byte_tokenizer, write_model
 
+import pipeline.reranker
 from pipeline.errors import ModelError
 from pipeline.reranker import Reranker
 from pipeline.tokens import TextTokenizer
@@ -51,6 +52,28 @@ def test_equal_candidates_keep_the_first_stages_order(reranker: Reranker) -> Non
 def test_pairs_after_the_deadline_have_no_score(reranker: Reranker) -> None:
     assert reranker.score("question", CANDIDATES, deadline=time.monotonic() - 1) == [None] * 4
     assert None not in reranker.score("question", CANDIDATES, deadline=time.monotonic() + 60)
+
+
+def test_as_many_candidates_fit_as_the_speed_of_late_allows(reranker: Reranker) -> None:
+    assert reranker.fitting("question", CANDIDATES, 0.0) == 4  # nothing is known yet
+    reranker.score("question", CANDIDATES, lane="bulk")
+    assert reranker.fitting("question", CANDIDATES, 0.0) == 4  # that bulk work is slow tells nothing
+    reranker.score("question", CANDIDATES, lane="query")
+    assert [reranker.fitting("question", CANDIDATES, seconds) for seconds in (0.0, 1e6)] == [0, 4]
+    assert reranker.fitting("question", [], 1e6) == 0
+
+
+def test_work_that_waits_leaves_less_time_for_candidates(reranker: Reranker) -> None:
+    reranker.score("question", CANDIDATES, lane="query")
+    with reranker.engine.lanes.query.job(10**15):
+        assert reranker.fitting("question", CANDIDATES, 1000.0) == 0
+    assert reranker.fitting("question", CANDIDATES, 1000.0) == 4
+
+
+def test_a_speed_is_forgotten_so_that_it_is_measured_again(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker.score("question", CANDIDATES, lane="query")
+    monkeypatch.setattr(pipeline.reranker, "PACE_KEPT", 0.0)
+    assert reranker.fitting("question", CANDIDATES, 0.0) == 4
 
 
 def test_with_a_deadline_the_first_candidates_are_scored_first(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def bm25(database: Database, generation: Generation, *lexemes: str) -> list[str]
     weights = {lexeme: search.inverse_frequency(generation, chunks) for lexeme, chunks in found.items()}
     scores = search.matching(database, generation, weights, 10)
     owners = search.owners(database, generation, list(scores))
-    return [owners[chunk] for chunk in scores]
+    return [owners[chunk].document_id for chunk in scores]
 
 
 def test_the_nearest_vector_comes_first(database: Database, generation: Generation) -> None:

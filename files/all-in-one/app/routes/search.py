@@ -1,40 +1,48 @@
 """POST /search."""
 
 import unicodedata
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from app import filtering
 from app.models import describe
-from app.searching import Request
-from app.services import Needs
+from app.reranking import Mode
+from app.searching import Fusion, Request
+from app.services import Needs, Services
 from app.text_input import check_text
 
 router = APIRouter()
 
 
 class SearchRequest(BaseModel):
-    """`fusion` vectors leaves the words out; `rerank` false leaves the first order as it is.
+    """`fusion` vectors or words leaves the other out.
+
+    `rerank` off leaves the first order as it is; auto asks the reranker where it can change the answer in time; always
+    asks it as far as the deadline allows; shadow does so too, keeps the first order, and tells what would have changed.
+    Left out it is the box's own choice; true means auto and false means off.
 
     `filter` names fields of the metadata: {"lang": "ko", "shelf": [1, 2], "sold": {"gte": "2026-01-01"}}.
     """
 
     query: str
     top_k: Annotated[int, Field(ge=1, le=100)] = 10
-    rerank: bool = True
-    fusion: Literal["hybrid", "vectors"] = "hybrid"
+    rerank: StrictBool | Mode | None = None
+    fusion: Fusion = "hybrid"
     filter: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.post("/search")
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
-    """The documents that answer the query best, each with its best passage."""
+    """The documents that answer the query best, each with its best passage.
+
+    `highlights` and `title_highlights` of a result are [start, end] in characters (code points) of its text and title.
+    """
     query = unicodedata.normalize("NFC", check_text(request.query, "query", most=services.settings.max_query))
     filters = filtering.parse(request.filter)
     loaded = services.models.get()
-    wanted = Request(query, request.top_k, request.rerank, request.fusion, filters)
+    wanted = Request(query, request.top_k, _mode(request, services), request.fusion, filters)
     answer = services.search.run(loaded, wanted)
     services.metrics.searched(answer)
     models = {
@@ -42,3 +50,11 @@ def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
         "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
     }
     return {**answer, "models": models}
+
+
+def _mode(request: SearchRequest, services: Services) -> Mode:
+    if request.rerank is None:
+        return services.settings.rerank_mode
+    if isinstance(request.rerank, bool):
+        return "auto" if request.rerank else "off"
+    return request.rerank

@@ -1,0 +1,222 @@
+"""Runs inside the app's image, in the box's network: `python -m bench.inside_index COUNT`, material on standard input.
+
+Fills a database of its own with chunks that are really embedded and analysed, and searches them as the app does.
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import batched
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from app.searching import Request
+from app.services import Services, make
+from app.settings import Settings
+from bench.figures import latency
+from pipeline.embedder import Embedder
+from store import generations
+from store import search as stored
+from store.connection import Database, connect, conninfo
+from store.generations import Generation
+from store.migrate import migrate
+from store.results import vector_text
+from store.wanted import embedding_folder
+from text import analyser, chunker, sentences
+from text.analyser import Analyser
+
+DATABASE = "onebox_bench"
+BATCH = 1000
+RECALLED = 100  # nearest chunks, as many as a search takes
+SEARCHES = 300
+PATIENCE = 120.0  # seconds for the models to load
+
+Row = tuple[int, str, np.ndarray[Any, Any], Counter[str]]  # number, text, vector, lexemes
+
+
+def main() -> None:
+    """Print one JSON object. Material is {"passages": {language: text}, "queries": [text]}."""
+    material = json.load(sys.stdin)
+    texts = sentence_pairs(material["passages"], int(sys.argv[1]))
+    with scratch_database(conninfo()) as where:
+        print(json.dumps(measure(where, texts, material["queries"])))
+
+
+def sentence_pairs(passages: dict[str, str], count: int) -> list[str]:
+    """`count` different texts of two sentences each, the languages in turns; the same on every run."""
+    split = {
+        language: [text[start:end].strip() for start, end in sentences.split(text)]
+        for language, text in passages.items()
+    }
+    chance = random.Random(5)
+    found: dict[str, None] = {}
+    for language in (language for _ in range(count) for language in split):
+        found[" ".join(chance.sample(split[language], 2))] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
+@contextmanager
+def scratch_database(where: str) -> Iterator[str]:
+    """Connection string of an empty database on the same server, which is dropped afterwards."""
+    name = sql.Identifier(DATABASE)
+    with psycopg.connect(where, autocommit=True) as server:
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        server.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        try:
+            yield make_conninfo(where, dbname=DATABASE, options="")
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[str, Any]:
+    """Times of embedding, analysing and index build, sizes, recall against exact search, and latency of searches."""
+    migrate(where)
+    embedder, words = Embedder(embedding_folder()), Analyser()
+    wanted = generations.read_wanted(embedding_folder(), chunker=chunker.VERSION, analyser=analyser.VERSION)
+    with connect(where) as database:
+        generations.ensure(database, wanted)
+        index = _take_index(database, generations.serving(database))
+        found = _fill(database, embedder, words, texts)
+        found["index_build_seconds"] = _timed(lambda: database.execute(index))
+        database.execute("VACUUM ANALYZE")
+        found |= _sizes(database) | _recall(database, embedder, queries[:SEARCHES])
+    with _services(where) as services:
+        return found | _searches(services, queries[:SEARCHES])
+
+
+def _take_index(database: Database, generation: Generation) -> str:
+    """Drop the index of the vectors, to build it over all of them at once; what creates it again."""
+    table = f"generation_{generation.id}_chunks"
+    row = database.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%USING hnsw%%'", [table]
+    ).fetchone()
+    assert row is not None
+    database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
+    return str(row["indexdef"])
+
+
+def _fill(database: Database, embedder: Embedder, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
+    """One document of one chunk for each text."""
+    generation = generations.serving(database)
+    embedding = analysing = 0.0
+    counts: Counter[str] = Counter()
+    total = 0
+    for batch in batched(enumerate(texts, 1), BATCH):
+        start = time.perf_counter()
+        vectors = embedder.encode_array([text for _, text in batch], input_type="passage")
+        embedding += time.perf_counter() - start
+        start = time.perf_counter()
+        lexemes = [words.lexemes(text) for _, text in batch]
+        analysing += time.perf_counter() - start
+        _copy(
+            database,
+            generation,
+            [(*row, *made) for row, made in zip(batch, zip(vectors, lexemes, strict=True), strict=True)],
+        )
+        for found in lexemes:
+            counts.update(found.keys())
+            total += found.total()
+    frequencies = sql.SQL("COPY {frequencies} (lexeme, chunks) FROM STDIN").format(**generation.tables)
+    with database.cursor() as cursor, cursor.copy(frequencies) as copy:
+        for row in counts.items():
+            copy.write_row(row)
+    database.execute(
+        "UPDATE generations SET chunks = %s, lexemes = %s WHERE id = %s", [len(texts), total, generation.id]
+    )
+    return {"chunks": len(texts), "embed_seconds": round(embedding, 1), "analyse_seconds": round(analysing, 1)}
+
+
+def _copy(database: Database, generation: Generation, rows: Sequence[Row]) -> None:
+    with database.transaction(), database.cursor() as cursor:
+        with cursor.copy("COPY documents (id, title, text, metadata, content_hash) FROM STDIN") as copy:
+            for number, text, _, _ in rows:
+                copy.write_row((str(number), "", text, "{}", b""))
+        columns = "(id, document_id, ordinal, start_offset, end_offset, content, tokens, embedding)"
+        with cursor.copy(sql.SQL(f"COPY {{chunks}} {columns} FROM STDIN").format(**generation.tables)) as copy:
+            for number, text, vector, _ in rows:
+                copy.write_row((number, str(number), 0, 0, len(text), text, 0, vector_text(vector.tolist())))
+        columns = "(lexeme, chunk_id, occurrences, length)"
+        with cursor.copy(sql.SQL(f"COPY {{lexemes}} {columns} FROM STDIN").format(**generation.tables)) as copy:
+            for number, _, _, lexemes in rows:
+                for lexeme, count in lexemes.items():
+                    copy.write_row((lexeme, number, count, lexemes.total()))
+
+
+def _sizes(database: Database) -> dict[str, Any]:
+    """Megabytes of the generation's tables, and of the index of the vectors alone."""
+    generation = generations.serving(database).id
+    row = database.execute(
+        "SELECT pg_table_size(%(chunks)s::text::regclass) AS chunks_mb,"
+        " pg_total_relation_size(%(lexemes)s::text::regclass) AS words_mb,"
+        " (SELECT sum(pg_relation_size(indexname::regclass)) FROM pg_indexes"
+        "  WHERE tablename = %(chunks)s::text AND indexdef LIKE '%%USING hnsw%%') AS index_mb",
+        {name: f"generation_{generation}_{name}" for name in ("chunks", "lexemes")},
+    ).fetchone()
+    assert row is not None
+    return {name: round(float(size) / 1e6, 2) for name, size in row.items()}
+
+
+def _recall(database: Database, embedder: Embedder, queries: Sequence[str]) -> dict[str, Any]:
+    """Shares of the exactly nearest 10 and 100 chunks that the search's own query finds."""
+    generation = generations.serving(database)
+    shares: dict[int, list[float]] = {10: [], RECALLED: []}
+    for vector in embedder.encode_array(list(queries), input_type="query"):
+        wanted = vector.tolist()
+        with database.transaction():
+            near = list(stored.nearest(database, generation, wanted, RECALLED))
+        with database.transaction():
+            database.execute("SET LOCAL enable_indexscan = off")
+            exact = list(stored.nearest(database, generation, wanted, RECALLED))
+        for depth, found in shares.items():
+            found.append(len(set(near[:depth]) & set(exact[:depth])) / len(exact[:depth]))
+    return {f"recall@{depth}": round(statistics.fmean(found), 4) for depth, found in shares.items()}
+
+
+def _searches(services: Services, queries: Sequence[str]) -> dict[str, Any]:
+    """Latency of whole searches without reranking, and the 95th percentile of each stage. No query is asked twice."""
+    loaded = services.models.get()
+    timings = []
+    for query in queries:
+        answer = services.search.run(loaded, Request(query, 10, "off", "hybrid"))
+        timings.append(answer["timings_ms"])
+    # The first ones touch what a start left cold.
+    timings = timings[len(timings) // 10 :]
+    stages = {name: round(float(np.percentile([timing[name] for timing in timings], 95)), 2) for name in timings[0]}
+    return {"search": latency([timing["total"] / 1000 for timing in timings]), "stages_p95_ms": stages}
+
+
+@contextmanager
+def _services(where: str) -> Iterator[Services]:
+    """The app's services over a database, with the models loaded."""
+    services = make(Settings(), where)
+    services.models.start()
+    try:
+        give_up = time.monotonic() + PATIENCE
+        while services.models.loaded is None:
+            if time.monotonic() > give_up:
+                raise RuntimeError(services.models.why)
+            time.sleep(0.1)
+        yield services
+    finally:
+        services.close()
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return round(time.perf_counter() - start, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A question finds its answer in the other language too."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from test_store_search import direction, index
+
+from app.languages import BALANCE, Languages, Vector, abroad, balance
+from store import search
+from store.connection import Database
+from store.generations import Generation, get
+from store.results import IndexedChunk
+from store.search import Owner
+
+DIMENSION = 32
+LATIN, HANGUL, ANSWER = 0, 1, 2  # axes: what all texts of a script share, and what the question is about
+
+
+def vector(*parts: tuple[int, float]) -> Vector:
+    found = np.zeros(DIMENSION, np.float32)
+    for axis, share in parts:
+        found[axis] = share
+    return found
+
+
+QUESTION = vector((LATIN, 0.9), (ANSWER, 0.6))
+
+
+def put(database: Database, generation: Generation, document: str, text: str, of: Vector) -> None:
+    index(database, generation, document, IndexedChunk(0, len(text), text, 3, of.tolist(), Counter(text.split())))
+
+
+@pytest.fixture
+def two_languages(database: Database, generation: Generation, monkeypatch: pytest.MonkeyPatch) -> Generation:
+    """Ten texts in English and ten in Korean, of which one answers the question."""
+    monkeypatch.setattr(search, "LEAST_CHUNKS", 5)
+    for number in range(10):
+        put(database, generation, f"en{number}", f"text number {number}", vector((LATIN, 1.0), (10 + number, 0.2)))
+        put(database, generation, f"ko{number}", f"{number}번째 글입니다", vector((HANGUL, 1.0), (20 + number, 0.2)))
+    put(database, generation, "ko-answer", "답이 되는 글", vector((HANGUL, 1.0), (ANSWER, 0.6)))
+    return get(database, generation.id)
+
+
+def nearest(database: Database, generation: Generation, to: Vector, limit: int) -> dict[str, float]:
+    with database.transaction():
+        found = search.nearest(database, generation, to.tolist(), limit)
+    owners = search.owners(database, generation, list(found))
+    return {owners[chunk].document_id: similarity for chunk, similarity in found.items()}
+
+
+def test_what_is_nearest_abroad_answers_in_the_other_language(database: Database, two_languages: Generation) -> None:
+    centroids = Languages().centroids(database, two_languages)
+    assert set(centroids) == {True, False}
+    at_home = nearest(database, two_languages, QUESTION, 5)
+    assert all(document.startswith("en") for document in at_home)
+    assert next(iter(nearest(database, two_languages, abroad(QUESTION, centroids), 5))) == "ko-answer"
+
+
+def test_an_answer_in_the_other_language_comes_before_its_own_languages_other_texts(
+    database: Database, two_languages: Generation
+) -> None:
+    centroids = Languages().centroids(database, two_languages)
+    with database.transaction():
+        found = search.nearest(database, two_languages, QUESTION.tolist(), 100)
+    owners = search.owners(database, two_languages, list(found))
+    documents = [owners[chunk].document_id for chunk in found]
+    assert documents.index("ko-answer") == 10
+    even = balance(found, owners, QUESTION, centroids)
+    best = sorted(even, key=lambda chunk: -even[chunk])
+    assert [owners[chunk].document_id for chunk in best].index("ko-answer") == 0
+    english = [chunk for chunk in found if owners[chunk].latin]
+    assert {chunk: even[chunk] for chunk in english} == {chunk: found[chunk] for chunk in english}
+
+
+def test_the_further_script_is_raised_by_a_share_of_what_it_is_further() -> None:
+    centroids = {True: vector((LATIN, 1.0)), False: vector((LATIN, 0.2))}
+    owners = {1: Owner("a", latin=True), 2: Owner("b", latin=False)}
+    even = balance({1: 0.9, 2: 0.5, 3: 0.4}, owners, vector((LATIN, 0.5)), centroids)
+    assert even == pytest.approx({1: 0.9, 2: 0.5 + BALANCE * (0.5 - 0.1)})  # 3 was deleted meanwhile
+
+
+def test_one_language_alone_is_left_as_it_is(
+    database: Database, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "LEAST_CHUNKS", 2)
+    for number in range(3):
+        put(database, generation, f"en{number}", f"text number {number}", vector((LATIN, 1.0), (10 + number, 0.2)))
+    put(database, generation, "ko", "하나뿐인 글", vector((HANGUL, 1.0)))
+    centroids = Languages().centroids(database, get(database, generation.id))
+    assert centroids == {}
+    assert balance({1: 0.9}, {1: Owner("a", latin=True)}, QUESTION, centroids) == {1: 0.9}
+
+
+def test_a_script_is_told_by_most_of_the_characters(database: Database, generation: Generation) -> None:
+    texts = {
+        "en": "Press 전원 for three seconds",
+        "ko": "E-204 오류가 나오면 전원을 누르세요",
+        "fr": "Où est l’été, à Évian?",
+        "ru": "Где мой заказ?",
+    }
+    for document, text in texts.items():
+        put(database, generation, document, text, vector((LATIN, 1.0)))
+    with database.transaction():
+        found = search.nearest(database, generation, direction(LATIN), 10)
+    owners = search.owners(database, generation, list(found)).values()
+    assert {owner.document_id for owner in owners if owner.latin} == {"en", "fr"}
+
+
+def test_centroids_are_measured_again_once_the_index_has_grown(
+    database: Database, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "LEAST_CHUNKS", 1)
+    languages = Languages()
+    assert languages.centroids(database, get(database, generation.id)) == {}
+    put(database, generation, "en", "a text", vector((LATIN, 1.0)))
+    put(database, generation, "ko", "글입니다", vector((HANGUL, 1.0)))
+    found = languages.centroids(database, get(database, generation.id))
+    assert found[True].tolist() == direction(LATIN) and found[False].tolist() == direction(HANGUL)

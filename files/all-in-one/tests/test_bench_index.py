@@ -1,0 +1,28 @@
+"""The benchmark's index part, which runs in the app's image, over a small index."""
+
+from bench.inside_index import measure, sentence_pairs
+
+PASSAGES = {
+    "ko": "반품은 7일 안에 됩니다. 환불은 사흘 걸립니다. 배송은 무료입니다. 쿠폰은 한 장입니다. 전화로 하세요.",
+    "en": "Returns take a week. Refunds take three days. Shipping is free. One coupon counts. Call us with questions.",
+}
+
+
+def test_texts_are_different_pairs_of_sentences_in_both_languages() -> None:
+    texts = sentence_pairs(PASSAGES, 20)
+    assert len(set(texts)) == 20
+    assert sentence_pairs(PASSAGES, 20) == texts
+    assert "Returns take a week. Shipping is free." in sentence_pairs(PASSAGES, 40)
+    assert sum(text.isascii() for text in texts) == 10
+
+
+def test_a_filled_index_finds_what_is_nearest_and_answers_searches(
+    empty_database: str, model_environment: dict[str, str]
+) -> None:
+    questions = ["반품은 며칠?", "Is shipping free?", "쿠폰", "refund"]
+    found = measure(empty_database, sentence_pairs(PASSAGES, 30), questions)
+    assert found["chunks"] == 30
+    assert (found["recall@10"], found["recall@100"]) == (1.0, 1.0)
+    assert found["index_mb"] > 0 and found["words_mb"] > 0
+    assert found["search"]["count"] == 4
+    assert {"embed", "vectors", "words", "total"} <= set(found["stages_p95_ms"])
