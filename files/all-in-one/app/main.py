@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from app import errors
 from app.gauges import Gauges
 from app.guard import Guard
-from app.routes import admin, documents, embeddings, health, page, rerank, search
+from app.routes import admin, documents, embeddings, health, models, page, rerank, search
 from app.services import SERVER_THREADS, Services
 
 
@@ -30,7 +30,7 @@ def create_app(services: Services) -> FastAPI:
     # The interactive documentation pages would load scripts from elsewhere.
     app = FastAPI(title="onebox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (health, embeddings, rerank, documents, search, admin, page):
+    for module in (health, models, embeddings, rerank, documents, search, admin, page):
         app.include_router(module.router)
     errors.install(app)
     app.add_middleware(Guard, services=services)

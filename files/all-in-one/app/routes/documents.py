@@ -63,6 +63,7 @@ def submit_lines(body: Annotated[bytes, Depends(_body)], services: Needs) -> dic
     check_count(lines, "documents", most=services.settings.max_documents)
     accepted: dict[str, documents.Document] = {}
     refused: list[documents.Refusal] = []
+    problem: ApiError | None = None
     for number, line in lines:
         try:
             document = _line(line, number, services.settings.max_text)
@@ -70,10 +71,12 @@ def submit_lines(body: Annotated[bytes, Depends(_body)], services: Needs) -> dic
                 raise ApiError(400, f"{number}.id is that of a line above.", param=f"{number}.id", code="repeated_id")
         except ApiError as error:
             refused.append(documents.Refusal(number, error.message))
+            problem = problem or error
         else:
             accepted[document.id] = document
-    if not accepted:
-        raise ApiError(400, f"No line can be kept, the first: {refused[0].reason}", code="invalid_lines")
+    if problem and not accepted:
+        message = problem.message if len(lines) == 1 else f"No line can be kept, the first: {problem.message}"
+        raise ApiError(problem.status, message, param=problem.param, code="invalid_lines")
     with services.pool.connection() as database:
         job = documents.submit(database, list(accepted.values()), refused)
     return {

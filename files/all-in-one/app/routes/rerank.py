@@ -31,6 +31,7 @@ class RerankRequest(BaseModel):
 
 
 @router.post("/v1/rerank")
+@router.post("/v2/rerank", summary="Rerank, as Cohere's second version asks for it")
 def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
     """The documents ordered by how well they answer the query, best first. 503 while no reranker can be served."""
     settings = services.settings
