@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ class Served:
 
 
 @contextmanager
-def served(database: str, settings: Settings, folder: Path) -> Iterator[Served]:
-    """Returns once the models are loaded."""
+def served(database: str, settings: Settings, folder: Path | None) -> Iterator[Served]:
+    """Returns once the models are loaded. `folder` is the worker's; without one there is none."""
     services = make(settings, database)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, access_log=False))
@@ -35,7 +35,7 @@ def served(database: str, settings: Settings, folder: Path) -> Iterator[Served]:
         while services.models.loaded is None:
             assert time.monotonic() < give_up, services.models.why
             time.sleep(0.05)
-        with running_worker(database, folder):
+        with running_worker(database, folder) if folder else nullcontext():
             yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", services)
     finally:
         server.should_exit = True

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from app.answers import Model, ModelList, answered
 from app.errors import ApiError
 from app.models import Loaded, describe
 from app.services import Needs
@@ -11,13 +12,13 @@ from app.services import Needs
 router = APIRouter()
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **answered(ModelList))
 def list_models(services: Needs) -> dict[str, Any]:
     """What a request may name as its `model`. NAME:query and NAME:passage say what the texts are."""
     return {"object": "list", "data": [_model(name) for name in _names(services.models.get())]}
 
 
-@router.get("/v1/models/{model}")
+@router.get("/v1/models/{model}", **answered(Model))
 def read_model(model: str, services: Needs) -> dict[str, Any]:
     """One of them."""
     names = _names(services.models.get())
