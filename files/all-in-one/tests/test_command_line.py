@@ -6,20 +6,23 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from box import KEYS
+from box import HASHES, KEYS
 from served import Served, served
 
+from app.keys import key_of
 from app.settings import Settings
+from onebox.client import OneboxError
 from onebox.command import main
 
 LIMIT = 3000  # characters of a document
+SEARCHER = key_of("searcher", ["search"], "search-key")
 
 
 @pytest.fixture(scope="module")
 def box(
     ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    settings = Settings(keys=KEYS, max_body=20_000, max_documents=50, max_text=LIMIT)
+    settings = Settings(keys=(*HASHES, SEARCHER), max_body=20_000, max_documents=50, max_text=LIMIT)
     with served(ready_database, settings, tmp_path_factory.mktemp("worker")) as box:
         yield box
 
@@ -140,6 +143,17 @@ def test_a_document_that_was_given_up_is_told_listed_and_tried_again(
     assert main(["requeue", "heavy.txt"]) == 0
     assert capsys.readouterr().out == "1 tried again\n"
     assert main(["requeue", "heavy.txt"]) == 1
+
+
+def test_a_key_that_may_not_ingest_is_told_so(
+    box: Served, docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_text("search-key")
+    assert main(["search", "x"]) == 0
+    assert main(["status"]) == 0
+    assert f"documents   {count(box)}" in capsys.readouterr().out
+    with pytest.raises(OneboxError, match="POST /documents with 403: This takes the scope ingest; the key has search"):
+        main(["ingest", str(docs)])
 
 
 def test_the_status_tells_what_serves_and_what_waits(box: Served, capsys: pytest.CaptureFixture[str]) -> None:

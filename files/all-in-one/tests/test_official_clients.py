@@ -2,27 +2,36 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import cohere
 import openai
 import pytest
-from box import KEYS
-from cohere.errors import NotFoundError, TooManyRequestsError, UnauthorizedError
+from box import HASHES, KEYS
+from cohere.errors import ForbiddenError, NotFoundError, TooManyRequestsError, UnauthorizedError
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 from served import Served, served
 
+from app.keys import key_of
 from app.settings import Settings
 
 DOCUMENTS = ["Shipping is free for orders", "반품은 7일 안에 할 수 있습니다", "오류 코드 E-204"]
+
+
+KEYS_OF_ALL_KINDS = (
+    *HASHES,
+    key_of("feeder", ["ingest"], "ingest-key"),
+    replace(key_of("slow", ["search"], "slow-key"), rate_limit=1),
+)
 
 
 @pytest.fixture(scope="module")
 def box(
     ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    settings = Settings(keys=KEYS, max_body=100_000, max_inputs=8, max_candidates=10, max_text=5000)
+    settings = Settings(keys=KEYS_OF_ALL_KINDS, max_body=100_000, max_inputs=8, max_candidates=10, max_text=5000)
     with served(ready_database, settings, tmp_path_factory.mktemp("worker")) as box:
         yield box
 
@@ -84,6 +93,21 @@ def test_openai_with_a_wrong_key_is_not_authenticated(client: openai.OpenAI, key
     assert refused.value.request_id
 
 
+def test_openai_with_a_key_for_something_else_is_not_permitted(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        client.with_options(api_key="ingest-key").embeddings.create(model="tiny-embedding", input="x")
+    assert (refused.value.code, refused.value.type) == ("insufficient_scope", "permission_error")
+
+
+def test_openai_is_told_when_to_come_back_with_a_key_that_asked_too_often(client: openai.OpenAI) -> None:
+    slow = client.with_options(api_key="slow-key")
+    slow.models.list()
+    with pytest.raises(openai.RateLimitError) as refused:
+        slow.models.list()
+    assert refused.value.code == "rate_limited"
+    assert int(refused.value.response.headers["retry-after"]) >= 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "kind", "status", "param"),
     [
@@ -141,6 +165,8 @@ def test_coheres_second_version_works_too(box: Served) -> None:
 def test_cohere_gets_an_error_of_the_right_kind(box: Served, reranking: cohere.Client) -> None:
     with pytest.raises(UnauthorizedError):
         cohere.Client(api_key="wrong", base_url=box.url).rerank(model="tiny-reranker", query="x", documents=["x"])
+    with pytest.raises(ForbiddenError):
+        cohere.ClientV2(api_key="ingest-key", base_url=box.url).rerank(model="m", query="x", documents=["x"])
     with pytest.raises(NotFoundError) as unknown:
         reranking.rerank(model="rerank-v3.5", query="x", documents=["x"])
     assert unknown.value.body["error"]["code"] == "model_not_found"

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 import schemathesis
-from box import KEYS
+from box import HASHES, KEYS
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -42,7 +42,7 @@ STORED = (
 @pytest.fixture(scope="module")
 def box(ready_database: str, model_environment: dict[str, str]) -> Iterator[Served]:
     """Without a worker: what is stored changes by requests alone."""
-    with served(ready_database, Settings(keys=KEYS, max_body=100_000, max_text=5000), None) as box:
+    with served(ready_database, Settings(keys=HASHES, max_body=100_000, max_text=5000), None) as box:
         yield box
 
 

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from box import KEYS
+from box import HASHES, KEYS
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from served import Served, served
 
+from app.keys import key_of
 from app.settings import Settings
 from store import documents
 from store.documents import Document
 
 pytestmark = pytest.mark.browser
 
+SEARCHER = key_of("searcher", ["search"], "search-key")
 DOCUMENTS = [
     Document("returns", "상품을 받은 날부터 7일 안에 할 수 있습니다.", "반품 정책", {"lang": "ko", "shelf": 1}),
     Document(
@@ -41,7 +43,7 @@ def browser() -> Iterator[Browser]:
 def box(
     ready_database: str, model_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    with served(ready_database, Settings(keys=KEYS), tmp_path_factory.mktemp("worker")) as box:
+    with served(ready_database, Settings(keys=(*HASHES, SEARCHER)), tmp_path_factory.mktemp("worker")) as box:
         with box.services.pool.connection() as database:
             documents.submit(database, DOCUMENTS)
         wait_until_indexed(box)
@@ -255,14 +257,15 @@ def test_a_key_is_asked_for_and_kept_for_the_session_alone(browser: Browser, box
     expect(page.locator("#key")).to_be_hidden()
     search(page, "반품")
     expect(page.locator("#secret")).to_be_focused()
-    for key, says in (("wrong", "상자가 이 키를 받지 않습니다. 다시 넣어 주세요."), (KEYS[1], "후보")):
+    for key, says in (("wrong", "상자가 이 키를 받지 않습니다. 다시 넣어 주세요."), ("search-key", "후보")):
         page.fill("#secret", key)
         page.press("#secret", "Enter")
         expect(page.locator("#report")).to_contain_text(says)
     expect(page.locator("#key")).to_be_hidden()
+    expect(page.locator("#state")).to_have_text("문서 3개")
     page.reload()
     expect(page.locator("article")).to_have_count(3)
-    assert KEYS[1] not in json.dumps(context.storage_state())
+    assert "search-key" not in json.dumps(context.storage_state())
     page.get_by_role("button", name="키 지우기").click()
     expect(page.locator("article")).to_have_count(0)
     assert page.evaluate("sessionStorage.length") == 0
@@ -312,11 +315,12 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, box: Served, locale: str
     context.close()
 
 
-def test_a_box_that_needs_no_key_asks_for_none(
-    browser: Browser, ready_database: str, model_environment: dict[str, str]
+@pytest.mark.parametrize("settings", [Settings(keys=()), Settings(keys=HASHES, public_search=True)])
+def test_a_box_that_anybody_may_search_asks_for_no_key(
+    browser: Browser, ready_database: str, model_environment: dict[str, str], settings: Settings
 ) -> None:
     context = browser.new_context(locale="en-US")
-    with served(ready_database, Settings(keys=()), None) as open_box:
+    with served(ready_database, settings, None) as open_box:
         page = context.new_page()
         page.goto(f"{open_box.url}/?q=shipping")
         expect(page.locator("article").first).to_be_visible()
