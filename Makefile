@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PAYLOAD := files/all-in-one
 
-.PHONY: help demo demo-down eval bench test test-all test-rest gates unit lock
+.PHONY: help demo demo-down eval bench test test-all test-rest gates unit browser lock
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +34,8 @@ test: ## Quality gates, unit tests and the default scenario on a fresh VM
 test-all: test test-rest ## The same, then every other scenario and the faults
 
 test-rest: # what `make test` leaves out
-	@./bootstrap.sh shellcheck openssl
+	@./bootstrap.sh shellcheck openssl chromium fonts-noto-cjk
+	@$(MAKE) --no-print-directory browser
 	@molecule/run.sh preflight docker stack switch broken routes
 
 gates: .venv-tests/.stamp # linters and types
@@ -46,7 +47,10 @@ gates: .venv-tests/.stamp # linters and types
 
 unit: .venv-tests/.stamp # unit tests of controller and payload
 	@python -m pytest tests onebox/tests demo/tests bench/tests
-	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest tests
+	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest -m "not browser" tests
+
+browser: .venv-tests/.stamp # the search page in Debian's chromium
+	@cd $(PAYLOAD) && ../../.venv-tests/bin/python -m pytest -m browser tests
 
 .venv-tests/.stamp: $(PAYLOAD)/tests/requirements.txt requirements.txt
 	@rm -rf .venv-tests && .venv/bin/python -m venv .venv-tests

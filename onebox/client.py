@@ -255,7 +255,7 @@ class Box:
         )
 
     def _refusal(self, error: urllib.error.HTTPError, method: str, path: str) -> RefusedError:
-        reason, code = _told(error)
+        reason, where, code = _told(error)
         if error.code == HTTPStatus.UNAUTHORIZED:
             sent = "refused the key it was sent" if self._key is not None else "wants an API key"
             message = (
@@ -263,7 +263,7 @@ class Box:
                 "the playbook's recap prints its path"
             )
         else:
-            message = f"{self.url} answered {method} {path.partition('?')[0]} with {error.code}: {reason}"
+            message = f"{self.url} answered {method} {path.partition('?')[0]} with {error.code}: {reason}{where}"
         return RefusedError(message, status=error.code, reason=reason, code=code)
 
 
@@ -284,11 +284,10 @@ def _asked_to_wait(error: urllib.error.HTTPError) -> float:
     return float(seconds) if seconds.isascii() and seconds.isdigit() else 0.0
 
 
-def _told(error: urllib.error.HTTPError) -> tuple[str, str | None]:
-    """(sentence, code) inside the API's error shape, or the plain reason where something else answered."""
+def _told(error: urllib.error.HTTPError) -> tuple[str, str, str | None]:
+    """(sentence, field, code) of the API's error shape, or the plain reason where something else answered."""
     try:
         told = json.loads(error.read())["error"]
-        where = f" ({told['param']})" if told.get("param") else ""
-        return f"{told['message']}{where}", told.get("code")
+        return told["message"], f" ({told['param']})" if told.get("param") else "", told.get("code")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return str(error.reason), None
+        return str(error.reason), "", None

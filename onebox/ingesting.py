@@ -149,7 +149,7 @@ class Ingestion:
                 for half in batch.halves():
                     self._send(half)
             elif error.code in DIVISIBLE:
-                self._refuse(str(batch.origins[0]), error.reason)
+                self._refuse(str(batch.origins[0]), error.reason.removeprefix("1."))
             else:
                 raise
             return

@@ -65,7 +65,8 @@ class StandinBox:
     def _take(self, body: bytes) -> Reply:
         if len(body) > self.largest_body:
             return error(413, "the body is too large", code="body_too_large")
-        documents, refused = [], []
+        documents: list[dict[str, Any]] = []
+        refused: list[dict[str, Any]] = []
         for number, line in enumerate(body.split(b"\n"), 1):
             document = json.loads(line)
             if document["text"] not in self.refuse:
@@ -73,7 +74,10 @@ class StandinBox:
             else:
                 refused.append({"line": number, "reason": f"{number}.text is empty."})
         if not documents:
-            return error(400, f"No line can be kept, the first: {refused[0]['reason']}", code="invalid_lines")
+            first = (
+                refused[0]["reason"] if len(refused) == 1 else f"No line can be kept, the first: {refused[0]['reason']}"
+            )
+            return error(400, first, code="invalid_lines")
         unchanged = sum(self.documents.get(document["id"]) == document for document in documents)
         self.documents |= {document["id"]: document for document in documents}
         job_id = f"job-{len(self.jobs) + 1}"

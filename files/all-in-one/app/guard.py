@@ -22,6 +22,7 @@ PUBLIC = ("POST", "/search")  # with stack_public_search
 SCOPES = {
     "search": "search",
     "v1": "search",
+    "v2": "search",
     "documents": "ingest",
     "jobs": "ingest",
     "admin": "admin",

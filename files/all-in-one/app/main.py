@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 
 from app import errors
+from app.answers import BEARER, ERRORS
 from app.gauges import Gauges
 from app.guard import Guard
-from app.routes import admin, documents, embeddings, health, page, rerank, search
+from app.routes import admin, documents, embeddings, health, models, page, rerank, search
 from app.services import SERVER_THREADS, Services
 
 
@@ -30,8 +31,10 @@ def create_app(services: Services) -> FastAPI:
     # The interactive documentation pages would load scripts from elsewhere.
     app = FastAPI(title="onebox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.services = services
-    for module in (health, embeddings, rerank, documents, search, admin, page):
-        app.include_router(module.router)
+    app.include_router(health.router, responses={name: ERRORS[name] for name in (503, "default")})
+    app.include_router(page.router)
+    for module in (models, embeddings, rerank, documents, search, admin):
+        app.include_router(module.router, dependencies=[Security(BEARER)], responses=ERRORS)
     errors.install(app)
     app.add_middleware(Guard, services=services)
     services.metrics.registry.register(Gauges(services))

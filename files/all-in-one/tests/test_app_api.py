@@ -272,6 +272,8 @@ def test_a_stream_keeps_its_good_lines_and_says_what_is_wrong_with_the_others(bo
 
 def test_a_stream_without_a_good_line_leaves_nothing(box: Box) -> None:
     assert error_of(send_lines(box, b"{broken"), 400)["code"] == "invalid_lines"
+    long = error_of(send_lines(box, b"", {"id": "long", "text": "x" * 5001}), 413)
+    assert (long["param"], long["message"]) == ("2.text", "2.text has 5001 characters, the limit is 5000.")
     assert error_of(send_lines(box, b"\n"), 400)["param"] == "documents"
     twice = send_lines(box, {"id": "twice", "text": "a"}, {"id": "twice", "text": "b"})
     assert "line above" in twice.json()["refused"][0]["reason"]

@@ -3,8 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
+from app.answers import ParkedPage, Requeued, answered
 from app.services import Needs
 from app.text_input import check_text
 from store import jobs
@@ -16,10 +17,12 @@ LONGEST_ID = 512
 class Requeue(BaseModel):
     """Without `documents`, everything that was given up."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"documents": ["returns"]}, {}]})
+
     documents: list[str] | None = None
 
 
-@router.get("/parked")
+@router.get("/parked", **answered(ParkedPage))
 def parked(
     services: Needs,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -31,7 +34,7 @@ def parked(
     return {"parked": items, "next": items[-1]["item"] if len(items) == limit else None}
 
 
-@router.post("/requeue")
+@router.post("/requeue", **answered(Requeued))
 def requeue(request: Requeue, services: Needs) -> dict[str, Any]:
     """Try again what was given up; their jobs go on."""
     for index, identity in enumerate(request.documents or []):

@@ -2,17 +2,19 @@
 
 import base64
 import hashlib
+import json
 import unicodedata
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Scope
 
+from app.answers import Deleted, DocumentPage, JobStatus, StoredDocument, Submitted, answered
 from app.errors import ApiError
 from app.services import Needs
 from app.text_input import check_count, check_text, unusable
@@ -21,11 +23,21 @@ from store import documents, jobs
 router = APIRouter()
 LONGEST_ID = 512
 LONGEST_TITLE = 2000
+_EXAMPLE: dict[str, Any] = {
+    "id": "returns",
+    "title": "반품",
+    "text": "상품을 받은 날부터 30일 안에 반품할 수 있습니다.",
+    "metadata": {"lang": "ko"},
+    "source": "https://example.com/returns",
+}
+_LINES = {"schema": {"type": "string"}, "example": json.dumps(_EXAMPLE, ensure_ascii=False)}
 LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 
 
 class DocumentIn(BaseModel):
     """Without an id the document gets one made from its content, so the same document twice is one document."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     text: str
     id: str | None = None
@@ -36,6 +48,8 @@ class DocumentIn(BaseModel):
 
 class DocumentChange(BaseModel):
     """The fields to replace; those left out stay."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"lang": "ko"}}]})
 
     text: str | None = None
     title: str | None = None
@@ -63,6 +77,7 @@ def submit_lines(body: Annotated[bytes, Depends(_body)], services: Needs) -> dic
     check_count(lines, "documents", most=services.settings.max_documents)
     accepted: dict[str, documents.Document] = {}
     refused: list[documents.Refusal] = []
+    problem: ApiError | None = None
     for number, line in lines:
         try:
             document = _line(line, number, services.settings.max_text)
@@ -70,10 +85,12 @@ def submit_lines(body: Annotated[bytes, Depends(_body)], services: Needs) -> dic
                 raise ApiError(400, f"{number}.id is that of a line above.", param=f"{number}.id", code="repeated_id")
         except ApiError as error:
             refused.append(documents.Refusal(number, error.message))
+            problem = problem or error
         else:
             accepted[document.id] = document
-    if not accepted:
-        raise ApiError(400, f"No line can be kept, the first: {refused[0].reason}", code="invalid_lines")
+    if problem and not accepted:
+        message = problem.message if len(lines) == 1 else f"No line can be kept, the first: {problem.message}"
+        raise ApiError(problem.status, message, param=problem.param, code="invalid_lines")
     with services.pool.connection() as database:
         job = documents.submit(database, list(accepted.values()), refused)
     return {
@@ -95,8 +112,8 @@ router.add_api_route(
 
 @router.post(
     "/documents",
-    status_code=202,
-    openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+    **answered(Submitted, 202),
+    openapi_extra={"requestBody": {"content": {"application/x-ndjson": _LINES}}},
 )
 def submit(request: DocumentIn | list[DocumentIn], services: Needs) -> dict[str, Any]:
     """Accept documents; the job tells when they can be found. The same id again replaces the document."""
@@ -109,7 +126,7 @@ def submit(request: DocumentIn | list[DocumentIn], services: Needs) -> dict[str,
     return {"job": str(job), "documents": [document.id for document in accepted]}
 
 
-@router.get("/jobs/{job}")
+@router.get("/jobs/{job}", **answered(JobStatus))
 def job_status(job: str, services: Needs) -> dict[str, Any]:
     """How far the documents of one request are."""
     identity = _uuid(job)
@@ -120,7 +137,7 @@ def job_status(job: str, services: Needs) -> dict[str, Any]:
     return status
 
 
-@router.get("/documents")
+@router.get("/documents", **answered(DocumentPage))
 def listed(
     services: Needs,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -133,7 +150,7 @@ def listed(
     return {"documents": found, "next": _cursor(found[-1]["id"]) if len(found) == limit else None}
 
 
-@router.patch("/documents/{document_id:path}", status_code=202)
+@router.patch("/documents/{document_id:path}", **answered(Submitted, 202))
 def change(
     document_id: Annotated[str, Path(max_length=LONGEST_ID)], request: DocumentChange, services: Needs
 ) -> dict[str, Any]:
@@ -157,7 +174,7 @@ def change(
     return {"job": str(job), "documents": [document_id]}
 
 
-@router.get("/documents/{document_id:path}")
+@router.get("/documents/{document_id:path}", **answered(StoredDocument))
 def read(document_id: Annotated[str, Path(max_length=LONGEST_ID)], services: Needs) -> dict[str, Any]:
     """The document as it was given, with the state of its index entry."""
     with services.pool.connection() as database:
@@ -167,7 +184,7 @@ def read(document_id: Annotated[str, Path(max_length=LONGEST_ID)], services: Nee
     return document
 
 
-@router.delete("/documents/{document_id:path}")
+@router.delete("/documents/{document_id:path}", **answered(Deleted))
 def delete(document_id: Annotated[str, Path(max_length=LONGEST_ID)], services: Needs) -> dict[str, Any]:
     """Remove the document and all that was computed from it, at once."""
     with services.pool.connection() as database:

@@ -1,12 +1,13 @@
 """POST /v1/embeddings, in OpenAI's shape."""
 
 import base64
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from app.answers import EmbeddingList, answered
 from app.errors import ApiError
 from app.models import describe
 from app.services import Needs
@@ -16,6 +17,8 @@ from pipeline.embedder import LongTexts
 from pipeline.errors import TooLongError
 
 router = APIRouter()
+# Checked by hand: what is wrong with the tenth text of a list is to be said of the tenth text.
+_INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 
 
 class EmbeddingsRequest(BaseModel):
@@ -25,15 +28,28 @@ class EmbeddingsRequest(BaseModel):
     windows, which gives the mean of the vectors of its parts.
     """
 
-    input: Any
-    model: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"model": "multilingual-e5-small:query", "input": "반품은 며칠 안에 할 수 있나요?"},
+                {
+                    "input": ["Returns take 30 days."],
+                    "input_type": "passage",
+                    "encoding_format": "float",
+                },
+            ]
+        }
+    )
+
+    input: Annotated[Any, WithJsonSchema(_INPUT)]
+    model: str | None = Field(None, description="The name of the model, as GET /v1/models lists it.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     input_type: Literal["query", "passage"] | None = None
     long_texts: LongTexts = "cut"
 
 
-@router.post("/v1/embeddings")
+@router.post("/v1/embeddings", **answered(EmbeddingList))
 def create_embeddings(request: EmbeddingsRequest, services: Needs) -> dict[str, Any]:
     """Vectors of one text or of several, in their order."""
     texts = _texts(request.input, services.settings.max_inputs, services.settings.max_text)

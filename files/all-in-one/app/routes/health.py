@@ -6,6 +6,7 @@ import psycopg
 from fastapi import APIRouter, Request
 from psycopg_pool import PoolTimeout
 
+from app.answers import Health, Status, answered
 from app.errors import ApiError
 from app.models import describe
 from app.services import Needs, Services
@@ -17,13 +18,13 @@ from store import generations, jobs
 router = APIRouter()
 
 
-@router.get("/livez")
+@router.get("/livez", **answered(Status))
 async def live() -> dict[str, str]:
     """The event loop turns."""
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", **answered(Status))
 def ready(services: Needs) -> dict[str, str]:
     """Embeds and reranks for real (again after a few seconds), and asks the database."""
     if why := services.readiness.why_not():
@@ -31,7 +32,7 @@ def ready(services: Needs) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/health")
+@router.get("/health", **answered(Health))
 def health(request: Request, services: Needs) -> dict[str, Any]:
     """Everything an operator asks first, with an admin key. Always 200: /readyz is for probes.
 

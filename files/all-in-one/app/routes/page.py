@@ -1,4 +1,4 @@
-"""GET /: a search page in one file."""
+"""GET /: a search page, sent in one piece."""
 
 import base64
 import hashlib
@@ -8,9 +8,19 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-PAGE = (Path(__file__).parents[1] / "page.html").read_text(encoding="utf-8")
+FOLDER = Path(__file__).parents[1] / "page"
 
 router = APIRouter()
+
+
+def _page() -> str:
+    """The document with its style and its scripts inside: one request, and never files of two versions together."""
+    document = (FOLDER / "index.html").read_text(encoding="utf-8")
+    return re.sub(
+        r"/\* ([a-z]+\.(?:css|js)) \*/",
+        lambda match: (FOLDER / match[1]).read_text(encoding="utf-8"),
+        document,
+    )
 
 
 def _sources(tag: str) -> str:
@@ -20,6 +30,7 @@ def _sources(tag: str) -> str:
     return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
+PAGE = _page()
 HEADERS = {
     "content-security-policy": f"default-src 'none'; script-src {_sources('script')}; style-src {_sources('style')}; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

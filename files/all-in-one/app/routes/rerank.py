@@ -4,8 +4,9 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from app.answers import RerankAnswer, answered
 from app.errors import ApiError
 from app.models import describe
 from app.services import Needs
@@ -23,6 +24,18 @@ class Candidate(BaseModel):
 
 
 class RerankRequest(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "How long may I keep it?",
+                    "documents": ["Returns take 30 days.", {"text": "배송은 3일."}],
+                    "top_n": 1,
+                }
+            ]
+        }
+    )
+
     query: str
     documents: list[str | Candidate]
     model: str | None = None
@@ -30,7 +43,8 @@ class RerankRequest(BaseModel):
     return_documents: bool = False
 
 
-@router.post("/v1/rerank")
+@router.post("/v1/rerank", **answered(RerankAnswer))
+@router.post("/v2/rerank", summary="Rerank, as Cohere's second version asks for it", **answered(RerankAnswer))
 def rerank(request: RerankRequest, services: Needs) -> dict[str, Any]:
     """The documents ordered by how well they answer the query, best first. 503 while no reranker can be served."""
     settings = services.settings

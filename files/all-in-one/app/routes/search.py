@@ -4,9 +4,10 @@ import unicodedata
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app import filtering
+from app.answers import SearchAnswer, answered
 from app.models import describe
 from app.reranking import Mode
 from app.searching import Fusion, Request
@@ -26,6 +27,10 @@ class SearchRequest(BaseModel):
     `filter` names fields of the metadata: {"lang": "ko", "shelf": [1, 2], "sold": {"gte": "2026-01-01"}}.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "반품 기간", "top_k": 3, "filter": {"lang": ["ko", "en"]}}]}
+    )
+
     query: str
     top_k: Annotated[int, Field(ge=1, le=100)] = 10
     rerank: StrictBool | Mode | None = None
@@ -33,7 +38,7 @@ class SearchRequest(BaseModel):
     filter: dict[str, Any] = Field(default_factory=dict)
 
 
-@router.post("/search")
+@router.post("/search", **answered(SearchAnswer))
 def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """The documents that answer the query best, each with its best passage.
 
