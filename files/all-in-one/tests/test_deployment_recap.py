@@ -141,7 +141,7 @@ def test_it_tells_what_serves_where_the_links_name_something_else(
         lines = read(models, tmp_path, address)
         start = next(number for number, line in enumerate(lines) if line.startswith("Reranker:"))
         assert not any("drift" in line for line in lines[start:]), "the damaged release's figures"
-        assert f"tiny-reranker-0 serves, though {models}/rerank names tiny-reranker-1" in lines[-3].strip()
+        assert f"tiny-reranker-0 serves, though {models}/rerank names tiny-reranker-1" in lines[-4].strip()
         (models / "emb").unlink()
         (models / "emb").symlink_to("releases/tiny-embedding-2")
         said = f"tiny-embedding-1 serves, though {models}/emb names tiny-embedding-2"
