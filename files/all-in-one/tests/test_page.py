@@ -275,7 +275,7 @@ def test_a_key_is_asked_for_and_kept_for_the_session_alone(browser: Browser, box
     context.close()
 
 
-def test_a_key_that_may_not_search_is_told_apart(context: BrowserContext, box: Served) -> None:
+def test_what_keeps_a_box_from_answering_is_told_apart(context: BrowserContext, box: Served) -> None:
     page = context.new_page()
     page.add_init_script(f"sessionStorage.setItem('key', '{KEYS[0]}')")
     page.goto(box.url)
@@ -287,6 +287,10 @@ def test_a_key_that_may_not_search_is_told_apart(context: BrowserContext, box: S
     page.fill("#secret", KEYS[0])
     page.press("#secret", "Enter")
     expect(page.locator("#report")).to_have_text("The box is busy. Try again in 7 s.")
+    page.unroute("**/search")
+    answer_with(page, status=503)
+    search(page, "x")
+    expect(page.locator("#report")).to_contain_text("cannot answer right now")
 
 
 def test_a_box_that_is_gone_says_so(context: BrowserContext, box: Served) -> None:

@@ -126,7 +126,8 @@ async function search({remember = true} = {}) {
     showState();
     $("key").hidden = false;
     $("secret").focus();
-  } else if (retryAfter) fail(say("busy")(retryAfter));
+  } else if (status === 429) fail(say("busy")(retryAfter ?? 1));
+  else if (status === 503) fail(say("unavailable"));
   else fail(content.error?.message ?? String(status));
 }
 
@@ -318,6 +319,8 @@ document.addEventListener("keydown", event => {
 
 $("search").addEventListener("submit", event => {
   event.preventDefault();
+  // On a phone the keyboard would cover the results.
+  if (matchMedia("(pointer: coarse)").matches) $("query").blur();
   search();
 });
 $("filter").addEventListener("submit", event => {
