@@ -171,9 +171,8 @@ function show({results, timings_ms: timings, rerank}) {
     : [say(filters.length ? "nothingFiltered" : "nothing")];
   report(parts.join(" · "));
   $("timings").hidden = false;
-  const told = say("whys")[rerank.why];
-  $("why").textContent = told ?? rerank.why ?? "";
-  $("why").lang = told ? language : "en";
+  $("why").textContent = say("reasons")[rerank.reason] ?? rerank.why;
+  $("why").title = rerank.why;
   $("stages").replaceChildren(...Object.entries(timings).flatMap(([stage, ms]) => {
     const bar = element("dd", {className: "bar"});
     bar.style.width = `${(100 * ms) / (timings.total || 1)}%`;

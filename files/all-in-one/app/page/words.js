@@ -14,11 +14,15 @@ const WORDS = {
     documents: n => `문서 ${n.toLocaleString("ko")}개`, waiting: n => `${n.toLocaleString("ko")}개 색인 중`,
     parked: n => `${n.toLocaleString("ko")}개 색인 실패`,
     found: (n, ms) => `${n}개, ${ms} ms`, reranked: n => `후보 ${n}개의 순위를 다시 매김`, notReranked: "다시 순위를 매기지 않음",
-    timings: "걸린 시간", whys: {"asked for": "요청대로 함", "not asked for": "요청하지 않음"}, more: "더 보기", less: "접기",
+    timings: "걸린 시간", more: "더 보기", less: "접기",
     vector: "뜻", word: "단어", judged: "재순위",
     stages: {
       embed: "질문 벡터", analyse: "형태소", connect: "연결", retrieve: "후보", vectors: "가까운 뜻", words: "같은 단어", passages: "본문",
       rerank: "다시 순위", highlight: "표시", total: "모두",
+    },
+    reasons: {
+      off: "하지 않도록 정함", unavailable: "모델을 쓸 수 없음", too_few: "순서를 매길 후보가 없음", margin: "첫 결과가 충분히 앞섬", overloaded: "지금은 요청이 많음",
+      deadline: "시간 안에 되는 만큼만 함", asked: "모든 후보에 함",
     },
     hint: "/ 검색창 · ↑ ↓ 결과 이동 · Enter 펼치기 · Esc 검색창으로",
   },
@@ -36,11 +40,15 @@ const WORDS = {
     documents: n => `${n.toLocaleString("en")} ${n === 1 ? "document" : "documents"}`, waiting: n => `${n.toLocaleString("en")} being indexed`,
     parked: n => `${n.toLocaleString("en")} could not be indexed`,
     found: (n, ms) => `${n} ${n === 1 ? "result" : "results"} in ${ms} ms`, reranked: n => `${n} candidates reranked`, notReranked: "not reranked",
-    timings: "Timings", whys: {}, more: "More", less: "Less",
+    timings: "Timings", more: "More", less: "Less",
     vector: "meaning", word: "words", judged: "reranker",
     stages: {
       embed: "query vector", analyse: "words of the query", connect: "connection", retrieve: "candidates", vectors: "near vectors",
       words: "same words", passages: "passages", rerank: "reranker", highlight: "highlights", total: "total",
+    },
+    reasons: {
+      off: "not asked for", unavailable: "its model cannot be used", too_few: "no candidates to put in order", margin: "the first result is far enough ahead",
+      overloaded: "too much to do right now", deadline: "as far as the time allowed", asked: "every candidate was judged",
     },
     hint: "/ to search · ↑ ↓ between results · Enter to unfold · Esc back to the query",
   },
