@@ -4,13 +4,14 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from box import HASHES, KEYS
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from served import Served, served
 
+from app import answers
 from app.keys import key_of
 from app.settings import Settings
 from store import documents
@@ -102,7 +103,7 @@ def answer_with(page: Page, *results: dict[str, Any], status: int = 200, **heade
          "scores": {"fused": 0.5, "vector": 0.5, "words": 1.0, "rerank": None}, **result}
         for result in results
     ]  # fmt: skip
-    rerank = {"ran": False, "why": "not asked for", "candidates": 0}
+    rerank = {"ran": False, "reason": "off", "why": "not asked for", "candidates": 0}
     body = {"results": full, "timings_ms": {"embed": 2.0, "novel": 1.0, "total": 4.0}, "rerank": rerank}
 
     def fulfil(route: Route) -> None:
@@ -120,6 +121,8 @@ def test_a_question_is_answered_with_scores_and_what_ran_how_long(page: Page) ->
     page.click("#timings summary")
     assert page.locator("#stages dt").all_inner_texts()[-1] == "total"
     assert page.locator("#stages dd:not(.bar)").all_inner_texts()[0].endswith(" ms")
+    expect(page.locator("#why")).to_have_text("every candidate was judged")
+    assert page.locator("article mark").all_inner_texts()[:2] == ["Shipping", "free"]
 
 
 def test_highlights_are_counted_in_characters_as_python_counts_them(page: Page) -> None:
@@ -237,6 +240,9 @@ def test_every_word_is_there_in_both_languages(page: Page) -> None:
     assert keys[0] == keys[1]
     used = page.evaluate("[...document.querySelectorAll('[data-text]')].map(item => item.dataset.text)")
     assert set(used) <= set(keys[0])
+    reasons = page.evaluate("Object.values(WORDS).map(words => Object.keys(words.reasons))")
+    known = set(get_args(answers.Rerank.model_fields["reason"].annotation))
+    assert [set(told) for told in reasons] == [known, known]
 
 
 def test_what_waits_and_what_failed_is_shown(page: Page, box: Served) -> None:
@@ -275,7 +281,7 @@ def test_a_key_is_asked_for_and_kept_for_the_session_alone(browser: Browser, box
     context.close()
 
 
-def test_a_key_that_may_not_search_is_told_apart(context: BrowserContext, box: Served) -> None:
+def test_what_keeps_a_box_from_answering_is_told_apart(context: BrowserContext, box: Served) -> None:
     page = context.new_page()
     page.add_init_script(f"sessionStorage.setItem('key', '{KEYS[0]}')")
     page.goto(box.url)
@@ -287,6 +293,10 @@ def test_a_key_that_may_not_search_is_told_apart(context: BrowserContext, box: S
     page.fill("#secret", KEYS[0])
     page.press("#secret", "Enter")
     expect(page.locator("#report")).to_have_text("The box is busy. Try again in 7 s.")
+    page.unroute("**/search")
+    answer_with(page, status=503)
+    search(page, "x")
+    expect(page.locator("#report")).to_contain_text("cannot answer right now")
 
 
 def test_a_box_that_is_gone_says_so(context: BrowserContext, box: Served) -> None:

@@ -126,7 +126,8 @@ async function search({remember = true} = {}) {
     showState();
     $("key").hidden = false;
     $("secret").focus();
-  } else if (retryAfter) fail(say("busy")(retryAfter));
+  } else if (status === 429) fail(say("busy")(retryAfter ?? 1));
+  else if (status === 503) fail(say("unavailable"));
   else fail(content.error?.message ?? String(status));
 }
 
@@ -170,9 +171,8 @@ function show({results, timings_ms: timings, rerank}) {
     : [say(filters.length ? "nothingFiltered" : "nothing")];
   report(parts.join(" · "));
   $("timings").hidden = false;
-  const told = say("whys")[rerank.why];
-  $("why").textContent = told ?? rerank.why ?? "";
-  $("why").lang = told ? language : "en";
+  $("why").textContent = say("reasons")[rerank.reason] ?? rerank.why;
+  $("why").title = rerank.why;
   $("stages").replaceChildren(...Object.entries(timings).flatMap(([stage, ms]) => {
     const bar = element("dd", {className: "bar"});
     bar.style.width = `${(100 * ms) / (timings.total || 1)}%`;
@@ -318,6 +318,8 @@ document.addEventListener("keydown", event => {
 
 $("search").addEventListener("submit", event => {
   event.preventDefault();
+  // On a phone the keyboard would cover the results.
+  if (matchMedia("(pointer: coarse)").matches) $("query").blur();
   search();
 });
 $("filter").addEventListener("submit", event => {
