@@ -24,6 +24,12 @@ class Term:
     is_code: bool
 
 
+def telling(terms: Iterable[Term], total_chunks: int) -> list[Term]:
+    """The terms that tell which chunks are meant: found, and rare or a code."""
+    rare = max(1.0, RARE_SHARE * total_chunks)
+    return [term for term in terms if term.chunks and (term.is_code or term.chunks <= rare)]
+
+
 def word_weight(terms: Iterable[Term], total_chunks: int) -> float:
     """Share of the fused score that words get, 0 to CODE_WEIGHT.
 
@@ -33,10 +39,9 @@ def word_weight(terms: Iterable[Term], total_chunks: int) -> float:
     terms = list(terms)
     if any(term.is_code and term.chunks for term in terms):
         return CODE_WEIGHT
-    rare = max(1.0, RARE_SHARE * total_chunks)
-    telling = sum(term.weight for term in terms if 0 < term.chunks <= rare)
+    found = sum(term.weight for term in telling(terms, total_chunks))
     total = sum(term.weight for term in terms)
-    return WORD_WEIGHT * telling / total if total else 0.0
+    return WORD_WEIGHT * found / total if total else 0.0
 
 
 def fuse(similarities: Mapping[int, float], words: Mapping[int, float], weight: float) -> dict[int, float]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from app.languages import Centroids, Languages, Vector, abroad, balance
 from app.models import Loaded
-from app.ranking import Term, best_per_document, fuse, lead, reorder, word_weight
+from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from app.reranking import Mode, Reranking
 from app.vectors import Vectors
 from app.waiting import gone
@@ -78,14 +78,17 @@ class _Index:
         return stored.similarities(self.database, self.generation, query.vector.tolist(), chunks)
 
     def matching(self, query: _Query) -> tuple[dict[int, float], float]:
-        """({chunk: BM25 score}, what words weigh in this query)."""
+        """({chunk: BM25 score}, what words weigh in this query). Common words count only where there are no others."""
         if self.request.fusion == "vectors":
             return {}, 0.0
-        terms = self._terms(query)
-        weight = 1.0 if self.request.fusion == "words" else word_weight(terms, self.generation.chunks)
+        terms, chunks = self._terms(query), self.generation.chunks
+        chosen = telling(terms, chunks)
+        weight = word_weight(terms, chunks)
+        if self.request.fusion == "words":
+            chosen, weight = chosen or [term for term in terms if term.chunks], 1.0
         if not weight:
             return {}, weight
-        weights = {term.lexeme: term.weight for term in terms if term.chunks}
+        weights = {term.lexeme: term.weight for term in chosen}
         return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
 
     def _nearest(self, vector: Vector) -> dict[int, float]:

@@ -471,6 +471,7 @@ def test_words_alone_find_only_what_has_one_of_them(box: Box) -> None:
     scores = answer["results"][0]["scores"]
     assert (scores["vector"], scores["words"] > 0) == (0.0, True)
     assert box.found("xylophone", fusion="words") == []
+    assert len(box.found("반품 반품은", fusion="words")) == 1
 
 
 @pytest.mark.parametrize("query", ["?!", "😀", "ㅋㅋㅋ", "' OR 1=1 --", "\ufeff가", "the of"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, lead, reorder, word_weight
+from app.ranking import CODE_WEIGHT, WORD_WEIGHT, Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from store.search import Owner
 
 
@@ -36,6 +36,11 @@ def test_common_words_leave_the_answer_to_vectors() -> None:
 
 def test_words_count_as_far_as_the_query_lies_in_rare_ones() -> None:
     assert word_weight([word(2, weight=3.0), word(90, weight=1.0)], 100) == pytest.approx(WORD_WEIGHT * 0.75)
+
+
+def test_words_tell_something_where_they_are_found_and_rare_and_codes_where_they_are_found() -> None:
+    terms = [word(0), word(2), word(60), code(0), code(60)]
+    assert telling(terms, 100) == [terms[1], terms[4]]
 
 
 def test_a_query_without_words_has_no_weight() -> None:
