@@ -36,6 +36,6 @@ The box answers at $URL (key: $STATE/api_key), total $((SECONDS / 60)):$(printf 
   make eval         how good its answers are, on the held-out queries
   make demo-down    remove it
 
-Ask it something else, or open $URL in a browser:
+Ask it something else, or open $URL in a browser (it asks for that key):
   .venv/bin/python -m onebox search --url $URL --key-file $STATE/api_key your question
 SUMMARY
