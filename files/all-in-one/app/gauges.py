@@ -66,9 +66,9 @@ class Gauges(Collector):
                 documents = generations.count_documents(database)
                 queue = jobs.queue(database)
         except (psycopg.Error, PoolTimeout):
-            yield gauge("onebox_database_up", "Whether the database answers.", 0)
+            yield gauge("onebox_database_up", "Whether the database answers in time.", 0)
             return
-        yield gauge("onebox_database_up", "Whether the database answers.", 1)
+        yield gauge("onebox_database_up", "Whether the database answers in time.", 1)
         yield gauge("onebox_documents", "Documents.", documents)
         yield gauge("onebox_chunks", "Chunks in the index that serves.", active.chunks if active else 0)
         items = GaugeMetricFamily("onebox_items", "Documents to index, and those given up.", labels=["state"])

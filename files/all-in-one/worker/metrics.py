@@ -40,10 +40,10 @@ class Metrics(Collector):
 
     def worked(self, outcome: str, seconds: float, *, passages: int, embedded: int) -> None:
         """Count a document that is through: `passages` it has now, of which `embedded` had to be computed."""
-        self.items.labels(outcome).inc()
         self._seconds.observe(seconds)
         self._passages.labels("computed").inc(embedded)
         self._passages.labels("known").inc(max(0, passages - embedded))
+        self.items.labels(outcome).inc()
 
     def collect(self) -> Iterable[Metric]:
         yield model_info({"embedding": self.model})
