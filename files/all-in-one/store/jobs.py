@@ -54,6 +54,15 @@ def release(database: Database, item_id: int, worker: str) -> None:
     )
 
 
+def release_held(database: Database, worker: str) -> int:
+    """Give back, as `release` does, all that this worker holds; how many. For one that lost its database meanwhile."""
+    return database.execute(
+        "UPDATE items SET state = 'queued', worker = NULL, lease_until = NULL, attempts = attempts - 1"
+        " WHERE worker = %s AND state = 'running'",
+        [worker],
+    ).rowcount
+
+
 def fail(database: Database, item_id: int, worker: str, reason: str, *, max_attempts: int, retry_seconds: float) -> str:
     """Record a failed attempt: queued again after `retry_seconds`, or parked with the reason. Returns the new state."""
     row = database.execute(

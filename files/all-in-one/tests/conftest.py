@@ -25,6 +25,14 @@ def postgres() -> Iterator[postgres_server.Server]:
     server.remove()
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[postgres_server.Server]:
+    """A server that a test may stop."""
+    server = postgres_server.create()
+    yield server
+    server.remove()
+
+
 @pytest.fixture(scope="session")
 def migrated(postgres: postgres_server.Server) -> str:
     """Name of a database with the schema and nothing else, to copy from."""

@@ -33,14 +33,6 @@ def valkey() -> Iterator[Valkey]:
     server.kill()
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[postgres_server.Server]:
-    """A server that a test may stop."""
-    server = postgres_server.create()
-    yield server
-    server.remove()
-
-
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
     give_up = time.monotonic() + seconds
     while not condition():

@@ -104,6 +104,17 @@ def test_a_released_item_has_not_used_an_attempt(database: Database, generation:
     assert again.attempts == 1
 
 
+def test_a_worker_gives_back_what_it_holds_and_nothing_of_anothers(database: Database, generation: Generation) -> None:
+    documents.submit(database, [Document("a", "text"), Document("b", "text")])
+    must_claim(database, "w")
+    must_claim(database, "other")
+    assert jobs.release_held(database, "w") == 1
+    assert jobs.release_held(database, "w") == 0
+    again = must_claim(database, "w")
+    assert (again.document_id, again.attempts) == ("a", 1)
+    assert jobs.queue(database)["running"] == 2
+
+
 def test_the_oldest_document_goes_first(database: Database, generation: Generation) -> None:
     for name in "cab":
         documents.submit(database, [Document(name, "text")])

@@ -1,5 +1,6 @@
 """The worker in this process: what becomes of documents, good and bad."""
 
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import pytest
 from box import PATIENCE, running_worker
 
+from app import log
 from pipeline.embedder import Embedder
 from store import documents, generations, jobs
 from store.connection import Database
 from store.documents import Document
 from store.generations import Generation
 from text import analyser, chunker
-from worker import heartbeat, settings
+from worker import heartbeat, loop, settings
 from worker.settings import SettingsError
 
 
@@ -162,3 +164,40 @@ def test_what_the_database_refuses_counts_against_the_document(
     status = jobs.status(database, job)
     assert status is not None and status["status"] == "failed"
     assert "too slow" in status["error"]
+
+
+def test_a_full_disk_is_waited_for_and_no_documents_fault(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = io.StringIO()
+    monkeypatch.setattr(log, "stream", told)
+    monkeypatch.setattr(loop, "RECONNECT", 0.05)
+    database.execute(
+        f"""CREATE TABLE tries (number bigint GENERATED ALWAYS AS IDENTITY);
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM nextval(pg_get_serial_sequence('tries', 'number'));
+                RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file';
+            END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON generation_{generation.id}_chunks
+            FOR EACH ROW EXECUTE FUNCTION refuse()"""
+    )
+    job = documents.submit(database, [Document("a", "반품 정책"), Document("b", "배송 정책")])
+    with running_worker(database_url, tmp_path):
+        give_up = time.monotonic() + PATIENCE
+        # A sequence remembers what was rolled back; more tries than attempts are allowed.
+        while (row := database.execute("SELECT last_value FROM tries_number_seq").fetchone()) and row["last_value"] < 6:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        database.execute(f"DROP TRIGGER refuse ON generation_{generation.id}_chunks")
+        finish(database)
+    status = jobs.status(database, job)
+    assert status is not None and (status["status"], status["done"]) == ("done", 2)
+    assert database.execute("SELECT DISTINCT attempts FROM items").fetchall() == [{"attempts": 1}]
+    assert "no room left on its disk" in told.getvalue()

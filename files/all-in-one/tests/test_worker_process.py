@@ -5,13 +5,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres_server
 import pytest
 from payload_process import Process, environment, run
 
-from store import documents, jobs
-from store.connection import Database
+from store import documents, generations, jobs
+from store.connection import Database, connect
 from store.documents import Document
 from store.generations import Generation, get
+from store.migrate import migrate
 
 # Long enough that indexing takes seconds even with the small model: there is a middle to be killed in.
 LONG = "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. 환불은 카드 승인 취소로 처리됩니다. " * 6000
@@ -128,6 +130,31 @@ def test_a_worker_that_waits_for_its_database_stops_when_told(workers: Workers, 
     wait_for_event(worker, "waiting")
     assert worker.terminate() == 0
     assert '"event": "stopped"' in worker.output.read_text(encoding="utf-8")
+
+
+def test_the_document_at_hand_when_the_database_goes_away_loses_no_attempt(
+    own_postgres: postgres_server.Server,
+    index: generations.Index,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    where = own_postgres.conninfo("postgres")
+    migrate(where)
+    # Leases outlast the test: what comes back came back because the worker gave it back.
+    workers = Workers(environment(where, model_environment, tmp_path, WORKER_LEASE_SECONDS="3600"), tmp_path)
+    try:
+        with connect(where) as database:
+            generations.ensure(database, index)
+            documents.submit(database, [Document("long", LONG)])
+            worker = workers.start()
+            wait_for_state(database, "running")
+        own_postgres.stop()
+        wait_for_event(worker, "waiting")
+        own_postgres.start()
+        with connect(where) as database:
+            assert wait_for_state(database, "done")["attempts"] == 1
+    finally:
+        workers.end()
 
 
 def test_a_document_replaced_in_the_middle_ends_as_the_new_one(

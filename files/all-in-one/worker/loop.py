@@ -51,9 +51,12 @@ class Worker:
             try:
                 with connect(self._where) as database:
                     self._prepare(database)
+                    self._give_back(database)
                     waiting_for = ""
                     while not self.stop.is_set():
                         self._turn(database)
+            except psycopg.errors.DiskFull:
+                why = "The database has no room left on its disk."
             except psycopg.OperationalError:
                 why = "The database does not answer."
             except (StoreError, ModelError) as error:
@@ -100,7 +103,6 @@ class Worker:
             if not _is_the_databases_fault(error, database):
                 self._fail(database, item, error)
                 return
-            self._give_back(item)
             raise
         except Exception as error:
             # Whatever a document does to the code, it must not keep the next one from being indexed.
@@ -151,17 +153,15 @@ class Worker:
         self.metrics.items.labels("parked" if state == "parked" else "failed").inc()
         log("attempt_failed", "warning", item=item.id, attempt=item.attempts, state=state)
 
-    def _give_back(self, item: Item) -> None:
-        """The database went away in the middle: no fault of the document. Its lease runs out if this fails too."""
-        try:
-            with connect(self._where) as database:
-                jobs.release(database, item.id, self.name)
-        except psycopg.OperationalError:
-            log("lease_left_to_run_out", "warning", item=item.id)
+    def _give_back(self, database: Database) -> None:
+        """What was at hand when the database went away: no fault of the document, however often it happens."""
+        if held := jobs.release_held(database, self.name):
+            self.metrics.items.labels("released").inc(held)
+            log("given_back", items=held)
 
 
 def _is_the_databases_fault(error: psycopg.OperationalError, database: Database) -> bool:
     """False for what this document would cause again: a value too large, a statement too slow."""
     state = error.sqlstate or ""
-    # Classes 40 (rolled back, worth another try) and 53 (no space, memory or connection left).
-    return bool(database.broken or database.closed or state[:2] in ("", "40", "53"))
+    # Classes 40 (rolled back, worth another try), 53 (no space, memory or connection left) and 58 (the disk fails).
+    return bool(database.broken or database.closed or state[:2] in ("", "40", "53", "58"))

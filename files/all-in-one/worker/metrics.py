@@ -20,7 +20,7 @@ class Metrics(Collector):
         self.model: Embedder | None = None
         self.items = Counter(
             "onebox_worker_items",
-            "Documents worked on: indexed, dropped (replaced meanwhile), released (told to stop), failed, or parked.",
+            "Documents worked on: indexed, dropped (replaced meanwhile), released (given back), failed, or parked.",
             ["outcome"],
             registry=self.registry,
         )
