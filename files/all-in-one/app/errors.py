@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from psycopg import OperationalError
+from psycopg.errors import DiskFull
 from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -67,6 +68,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(DiskFull, _disk_full)
     app.add_exception_handler(PoolTimeout, _database)
     app.add_exception_handler(StoreError, _not_ready)
     app.add_exception_handler(ModelError, _model)
@@ -104,6 +106,12 @@ def _database(_: Request, error: Exception) -> JSONResponse:
     log_exception("database_unavailable", error)
     answer = ApiError(503, "The database does not answer; try again.", code="database_unavailable", retry_after=2)
     return response(answer)
+
+
+def _disk_full(_: Request, error: Exception) -> JSONResponse:
+    log_exception("disk_full", error)
+    message = "The database has no room left on its disk: nothing of this request is stored. Make room and try again."
+    return response(ApiError(503, message, code="disk_full", retry_after=30))
 
 
 def _not_ready(_: Request, error: Exception) -> JSONResponse:

@@ -111,6 +111,26 @@ def test_without_the_database_it_says_so_and_recovers(
         assert job["status"] == "done"
 
 
+def test_a_full_disk_is_said_and_nothing_of_the_request_is_stored(
+    ready_database: str, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    given = [{"id": f"too-much-{number}", "text": "글"} for number in range(3)]
+    with connect(ready_database) as database, running_app(ready_database, Settings()) as box:
+        # The documents are in by then, and must be out again.
+        database.execute(
+            """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file'; END $$;
+               CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION refuse()"""
+        )
+        answer = box.client.post("/documents", json=given)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_full")
+        assert "no room left" in answer.json()["error"]["message"] and int(answer.headers["retry-after"]) > 0
+        assert box.client.get("/documents/too-much-0").status_code == 404
+        database.execute("DROP TRIGGER refuse ON jobs")
+        with running_worker(ready_database, tmp_path):
+            assert box.ingest(*given)["status"] == "done"
+
+
 def test_before_the_migration_it_waits_and_then_serves(
     empty_database: str, index: generations.Index, model_environment: dict[str, str]
 ) -> None:
