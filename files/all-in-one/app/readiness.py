@@ -26,19 +26,25 @@ class Readiness:
         self._models = models
         self._guard = threading.Lock()
         self._good_until = 0.0
+        self._ended = 0.0
+        self._problem: str | None = None
 
     def why_not(self) -> str | None:
         """A sentence, or None. One check at a time; who comes meanwhile gets its result."""
+        asked = time.monotonic()
         loaded = self._models.loaded
         if loaded is None:
             return self._models.why
         with self._guard:
             if time.monotonic() < self._good_until:
                 return None
-            problem = self._check(loaded)
-            if problem is None:
-                self._good_until = time.monotonic() + KEEP
-            return problem
+            # Without a database a check takes seconds: those who ask then must not wait for one after the other.
+            if self._ended < asked:
+                self._problem = self._check(loaded)
+                self._ended = time.monotonic()
+                if self._problem is None:
+                    self._good_until = self._ended + KEEP
+            return self._problem
 
     def _check(self, loaded: Loaded) -> str | None:
         try:

@@ -1,8 +1,10 @@
 """What the app does when something it stands on goes away, and when it comes back."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import postgres_server
 import pytest
@@ -129,6 +131,34 @@ def test_a_full_disk_is_said_and_nothing_of_the_request_is_stored(
         database.execute("DROP TRIGGER refuse ON jobs")
         with running_worker(ready_database, tmp_path):
             assert box.ingest(*given)["status"] == "done"
+
+
+def test_those_who_ask_at_once_share_one_check_of_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a database a check takes seconds: one after the other they would take every thread of the app."""
+    askers, checks, answers = 8, [], []
+    everyone = threading.Barrier(askers)
+
+    class Asked:
+        """Models that are loaded, once every asker has looked."""
+
+        @property
+        def loaded(self) -> object:
+            everyone.wait(30)
+            return self
+
+    def check(_: object, loaded: object) -> str:
+        checks.append(loaded)
+        return "The database does not answer."
+
+    monkeypatch.setattr(readiness.Readiness, "_check", check)
+    asked = readiness.Readiness(cast(Any, None), cast(Any, Asked()))
+    threads = [threading.Thread(target=lambda: answers.append(asked.why_not())) for _ in range(askers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == ["The database does not answer."] * askers
+    assert len(checks) == 1
 
 
 def test_before_the_migration_it_waits_and_then_serves(
