@@ -17,7 +17,7 @@ from app import cache, readiness
 from app.main import create_app
 from app.services import make
 from app.settings import Settings
-from store import generations
+from store import generations, switching
 from store.connection import connect
 from store.migrate import migrate
 
@@ -92,7 +92,7 @@ def test_without_the_database_it_says_so_and_recovers(
     database = own_postgres.conninfo("postgres")
     migrate(database)
     with connect(database) as connection:
-        generations.ensure(connection, index)
+        switching.want(connection, index)
     with running_app(database, Settings()) as box, running_worker(database, tmp_path):
         box.ingest(*DOCUMENTS)
         assert box.client.get("/readyz").status_code == 200
@@ -174,7 +174,7 @@ def test_before_the_migration_it_waits_and_then_serves(
         assert client.get("/health").json()["models"] is None
         migrate(empty_database)
         with connect(empty_database) as connection:
-            generations.ensure(connection, index)
+            switching.want(connection, index)
         eventually(lambda: client.get("/readyz").status_code == 200)
 
 
@@ -196,7 +196,7 @@ def test_another_active_generation_is_not_ready(
 ) -> None:
     monkeypatch.setattr(readiness, "KEEP", 0.0)
     with connect(database_url) as connection:
-        generations.ensure(connection, index)
+        switching.want(connection, index)
         with running_app(database_url, Settings()) as box:
             assert box.client.get("/readyz").status_code == 200
             new = generations.create(connection, index, state="active")
