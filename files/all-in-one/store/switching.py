@@ -204,14 +204,23 @@ def count_behind(database: Database, serving: Generation, generation: Generation
     return int(row["behind"])
 
 
-def count_open(database: Database, generation: Generation) -> int:
-    """Documents that are queued for a generation, or at work."""
+def is_open(database: Database, generation: Generation) -> bool:
+    """Whether a document is queued for a generation, or at work."""
     row = database.execute(
-        "SELECT count(*) AS open FROM items WHERE generation_id = %s AND state IN ('queued', 'running')",
+        "SELECT EXISTS (SELECT FROM items WHERE generation_id = %s AND state IN ('queued', 'running')) AS open",
         [generation.id],
     ).fetchone()
     assert row is not None
-    return int(row["open"])
+    return bool(row["open"])
+
+
+def first_given_up(database: Database, generation: Generation) -> str | None:
+    """Why the first document that a generation could not take was given up, None without any."""
+    row = database.execute(
+        "SELECT document_id, reason FROM items WHERE generation_id = %s AND state = 'parked' ORDER BY id LIMIT 1",
+        [generation.id],
+    ).fetchone()
+    return f"{row['document_id']}: {row['reason']}" if row else None
 
 
 def _lock(database: Database) -> None:
@@ -291,10 +300,10 @@ def _other_space(database: Database, found: Generation, wanted: Index) -> Outcom
     else:
         _want_release(database, kept, wanted.release if wanted.release != kept.release else None)
         _queue_missing(database, kept)
-        left = count_open(database, kept)
+        in_step = not is_open(database, kept)
         # One that is in step was proven when it began to serve.
-        _set_state(database, kept, "building" if left else "ready")
-        done = f"going back to generation {kept.id}" + (f", once it has {left} documents that it lacks" if left else "")
+        _set_state(database, kept, "ready" if in_step else "building")
+        done = f"going back to generation {kept.id}" + ("" if in_step else ", once it has the documents that it lacks")
     return Outcome(True, ", ".join(filter(None, [done, ended])))
 
 

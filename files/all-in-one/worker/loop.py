@@ -1,4 +1,8 @@
-"""Claim, compute, store, again. Whatever kills this process, the item is finished by whoever comes next, once."""
+"""Claim, compute, store, again. Whatever kills this process, the item is finished by whoever comes next, once.
+
+Every generation has its own model here, loaded when there is something to compute with it, and freed with the
+generation. One that cannot be loaded holds up its own generation only, unless that is the one that serves.
+"""
 
 import os
 import secrets
@@ -10,16 +14,17 @@ from functools import partial
 import psycopg
 
 from app.log import log, log_exception
+from pipeline import footprint, heap
 from pipeline.embedder import Embedder
 from pipeline.errors import ModelError
 from pipeline.loading import Loader
-from store import generations, jobs, results, wanted
+from store import generations, jobs, results, switching, wanted
 from store.connection import Database, connect
 from store.errors import StoreError
 from store.generations import Generation
 from store.jobs import Item
 from text.analyser import Analyser
-from worker import heartbeat
+from worker import gate, heartbeat
 from worker.indexing import Indexer, Interrupted
 from worker.lease import LeaseKeeper
 from worker.metrics import Metrics
@@ -27,6 +32,8 @@ from worker.settings import Settings
 
 RECONNECT = 1.0  # seconds
 PROOF = 30.0  # seconds without a document after which an inference shows that the model still works
+LOOK = 1.0  # seconds between two looks at which generations there are
+SET_ASIDE = 30.0  # seconds until a generation whose model could not be loaded is tried again
 LONGEST_REASON = 500
 
 
@@ -40,8 +47,10 @@ class Worker:
         self.stop = threading.Event()
         self.metrics = Metrics()
         self._analyser = Analyser()
-        self._embedding = Loader("embedding", lambda folder: Embedder(folder, threads=settings.threads))
-        self._indexer: Indexer | None = None
+        self._loaders: dict[int, Loader[Embedder]] = {}
+        self._indexers: dict[int, Indexer] = {}
+        self._aside: dict[int, float] = {}  # generations, each until when (time.monotonic())
+        self._looked_at = 0.0
         self._proven_at = 0.0
 
     def run(self) -> None:
@@ -73,26 +82,71 @@ class Worker:
         self._prove(self._indexer_for(generations.serving(database)))
 
     def _turn(self, database: Database) -> None:
-        """One item, or a short sleep."""
+        """One item, or a short sleep; now and then a look at the generations."""
         item = jobs.claim(
-            database, self.name, lease_seconds=self._settings.lease, max_attempts=self._settings.max_attempts
+            database,
+            self.name,
+            lease_seconds=self._settings.lease,
+            max_attempts=self._settings.max_attempts,
+            without=[generation for generation, until in self._aside.items() if time.monotonic() < until],
         )
         if item:
             self._process(database, item)
         else:
             self.stop.wait(self._settings.poll)
-            if self._indexer and time.monotonic() - self._proven_at > PROOF:
-                self._prove(self._indexer)
+        if time.monotonic() - self._looked_at > min(LOOK, self._settings.poll):
+            self._look(database)
+            self._looked_at = time.monotonic()
         heartbeat.beat(self._settings.heartbeat)
+
+    def _look(self, database: Database) -> None:
+        """Forget what is gone, judge what is complete, and show that the serving generation's model still works."""
+        every = generations.every(database)
+        self._forget(set(self._indexers) - {one.id for one in every})
+        serving = next((one for one in every if one.state == "active"), None)
+        if serving is None:
+            raise StoreError("There is no active generation; run `python -m store migrate` first.")
+        coming = next((one for one in every if one.state in ("building", "ready")), None)
+        if coming:
+            self._judge(database, serving, coming)
+        if time.monotonic() - self._proven_at > PROOF:
+            self._prove(self._indexer_for(serving))
+
+    def _judge(self, database: Database, serving: Generation, coming: Generation) -> None:
+        """Let the app serve a generation that is complete and good; record why if it is not."""
+        if switching.is_open(database, coming):
+            return
+        if coming.state == "ready" and not switching.first_given_up(database, coming):
+            return
+        verdict = gate.judge(database, serving, coming, self._goes_on)
+        if verdict is None:
+            return
+        if verdict.why:
+            if switching.refuse(database, coming, verdict.why, verdict.figures, state=coming.state):
+                log("refused", "warning", generation=coming.id, why=verdict.why)
+        elif switching.accept(database, coming, verdict.figures):
+            log("ready", generation=coming.id, **verdict.figures)
+
+    def _goes_on(self) -> bool:
+        heartbeat.beat(self._settings.heartbeat)
+        return not self.stop.is_set()
 
     def _process(self, database: Database, item: Item) -> None:
         started = time.monotonic()
+        generation = generations.find(database, item.generation_id)
+        if generation is None:  # dropped since, and the item with it
+            return
         try:
-            indexer = self._indexer_for(generations.get(database, item.generation_id))
-        except (StoreError, ModelError):
+            indexer = self._indexer_for(generation)
+        except ModelError as error:
             # A model that cannot be loaded is no fault of the document.
             jobs.release(database, item.id, self.name)
-            raise
+            if generation.state == "active":
+                raise
+            self._set_aside(database, generation, str(error))
+            return
+        if self._aside.pop(generation.id, None):
+            switching.stall(database, generation, None)
         try:
             stored = self._index(database, item, indexer)
         except Interrupted:
@@ -104,6 +158,11 @@ class Worker:
                 self._fail(database, item, error)
                 return
             raise
+        except psycopg.errors.UndefinedTable:
+            # The generation was dropped in the middle, and the item with it.
+            if generations.find(database, item.generation_id):
+                raise
+            log("dropped", item=item.id)
         except Exception as error:
             # Whatever a document does to the code, it must not keep the next one from being indexed.
             self._fail(database, item, error)
@@ -128,15 +187,38 @@ class Worker:
         return len(chunks)
 
     def _indexer_for(self, generation: Generation) -> Indexer:
-        embedder = self._embedding.need(wanted.embedding_candidates(generation))
-        current = self._indexer
+        """ModelError when its model cannot be loaded, or there is no memory for it beside those that are."""
+        loader = self._loaders.get(generation.id)
+        if loader is None:
+            if generation.state != "active" and (why := footprint.lacks(next(wanted.embedding_candidates(generation)))):
+                raise ModelError(f"{generation.release} is not loaded: {why} Raise stack_worker_memory_mb.")
+            loader = self._loaders[generation.id] = Loader(
+                "embedding", lambda folder: Embedder(folder, threads=self._settings.threads)
+            )
+        embedder = loader.need(wanted.embedding_candidates(generation))
+        current = self._indexers.get(generation.id)
         if current is None or not current.serves(generation, embedder):
-            current = self._indexer = Indexer(generation, embedder, self._analyser)
-            self.metrics.model = embedder
+            current = self._indexers[generation.id] = Indexer(generation, embedder, self._analyser)
+            if generation.state == "active":
+                self.metrics.model = embedder
             log("model_loaded", generation=generation.id, release=embedder.release_id)
-            if self._embedding.degraded:
-                log("degraded", "warning", why=self._embedding.degraded)
+            if loader.degraded:
+                log("degraded", "warning", why=loader.degraded)
         return current
+
+    def _set_aside(self, database: Database, generation: Generation, why: str) -> None:
+        self._aside[generation.id] = time.monotonic() + SET_ASIDE
+        switching.stall(database, generation, why)
+        log("set_aside", "warning", generation=generation.id, why=why)
+
+    def _forget(self, gone: set[int]) -> None:
+        """Free the models of generations that there are no more."""
+        for generation in gone:
+            self._indexers.pop(generation)
+            self._loaders.pop(generation)
+            log("model_freed", generation=generation)
+        if gone:
+            heap.give_back()
 
     def _prove(self, indexer: Indexer) -> None:
         indexer.prove_alive()

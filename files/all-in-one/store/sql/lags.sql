@@ -6,5 +6,5 @@ SELECT EXISTS (
         ON indexed.document_id = items.document_id
         AND indexed.generation_id = %(serving)s
         AND indexed.content_hash = items.content_hash
-    WHERE items.generation_id = %(generation)s AND items.state IN ('queued', 'running')
+    WHERE items.generation_id = %(generation)s AND items.state IN ('queued', 'running', 'parked')
 ) AS lags
