@@ -4,8 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from psycopg.errors import DeadlockDetected, UndefinedTable
+
 from app.languages import Centroids, Languages, Vector, abroad, balance
-from app.models import Loaded
+from app.models import Loaded, Models, describe
 from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from app.reranking import Mode, Reranking
 from app.vectors import Vectors
@@ -13,6 +15,7 @@ from app.waiting import gone
 from store import generations
 from store import search as stored
 from store.connection import Database, Pool
+from store.errors import NoGenerationError
 from store.filters import Filter
 from store.generations import Generation
 
@@ -108,7 +111,7 @@ class _Index:
 
 
 class Search:
-    """Searches the active generation."""
+    """Searches the generation whose model is loaded."""
 
     def __init__(self, pool: Pool, vectors: Vectors, reranking: Reranking) -> None:
         self._pool = pool
@@ -116,8 +119,22 @@ class Search:
         self._reranking = reranking
         self._languages = Languages()
 
-    def run(self, loaded: Loaded, request: Request) -> dict[str, Any]:
-        """The body of the answer: results, timings_ms, rerank, fusion, generation."""
+    def run(self, models: Models, request: Request) -> dict[str, Any]:
+        """The body of the answer: results, timings_ms, rerank, fusion, generation, models.
+
+        All of it comes from one generation and the model that made it. One that is dropped in the middle gives way to
+        the one that serves then.
+        """
+        loaded = models.get()
+        while True:
+            try:
+                return self._answer(loaded, request)
+            except (UndefinedTable, DeadlockDetected, NoGenerationError):
+                before, loaded = loaded, models.get()
+                if loaded.generation.id == before.generation.id:
+                    raise
+
+    def _answer(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         clock = _Clock()
         vector = None if request.fusion == "words" else self._query_vector(loaded, request.query)
         clock.lap("embed")
@@ -140,6 +157,10 @@ class Search:
             "rerank": report | {"ms": timings["rerank"]},
             "fusion": {"mode": request.fusion, "word_weight": round(found.weight, 3)},
             "generation": found.generation.id,
+            "models": {
+                "embedding": describe(loaded.embedder)["release"],
+                "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
+            },
         }
 
     def _query_vector(self, loaded: Loaded, query: str) -> Vector:

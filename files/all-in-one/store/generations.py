@@ -11,7 +11,7 @@ from psycopg.errors import UndefinedTable
 from psycopg.types.json import Jsonb
 
 from store.connection import Database
-from store.errors import StoreError
+from store.errors import NoGenerationError, StoreError
 from store.statements import statement
 
 PLAIN_STORAGE_LIMIT = 1500  # dimensions: 4 bytes each must fit into an 8 KB page with the rest of the row
@@ -88,10 +88,10 @@ def serving(database: Database) -> Generation:
 
 
 def get(database: Database, generation_id: int) -> Generation:
-    """StoreError if there is none."""
+    """NoGenerationError if there is none."""
     generation = find(database, generation_id)
     if generation is None:
-        raise StoreError(f"There is no generation {generation_id}.")
+        raise NoGenerationError(f"There is no generation {generation_id}.")
     return generation
 
 

@@ -137,7 +137,7 @@ def rebuild(database: Database, generation: Generation, why: str) -> bool:
 
 def prune(database: Database, keep: int) -> list[int]:
     """Drop kept generations but the `keep` that served last; their ids."""
-    dropped = []
+    dropped: list[int] = []
     while True:
         row = database.execute(
             "SELECT id FROM generations WHERE state = 'retired' ORDER BY retired_at DESC, id DESC OFFSET %s LIMIT 1",

@@ -92,11 +92,12 @@ class Worker:
         )
         if item:
             self._process(database, item)
-        else:
-            self.stop.wait(self._settings.poll)
-        if time.monotonic() - self._looked_at > min(LOOK, self._settings.poll):
+        # Where nothing waits is where a generation is complete.
+        if not item or time.monotonic() - self._looked_at > LOOK:
             self._look(database)
             self._looked_at = time.monotonic()
+        if not item:
+            self.stop.wait(self._settings.poll)
         heartbeat.beat(self._settings.heartbeat)
 
     def _look(self, database: Database) -> None:
