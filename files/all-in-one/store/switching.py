@@ -90,9 +90,10 @@ def activate(database: Database, generation: Generation) -> bool:
     with database.transaction():
         database.execute("LOCK TABLE active_generation IN SHARE ROW EXCLUSIVE MODE")
         serving = generations.serving(database)
-        # No result is stored meanwhile: what one generation holds now, the other holds too.
+        # No result is stored meanwhile: what one generation holds now, the other holds too. Documents may come, whose
+        # items refer to these rows.
         database.execute(
-            "SELECT FROM generations WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [[serving.id, generation.id]]
+            "SELECT FROM generations WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", [[serving.id, generation.id]]
         )
         now = generations.find(database, generation.id)
         if now is None or now.state != "ready" or _lags(database, serving, now):
