@@ -188,7 +188,8 @@ class Models:
         try:
             embedder = self._prepare(coming)
         except ModelError as error:
-            if str(error) != coming.why:
+            self.stopped = str(error)
+            if self.stopped != coming.why:
                 log("not_switched", "warning", generation=coming.id, why=str(error))
                 with self.pool.connection() as database:
                     switching.stall(database, coming, str(error))
