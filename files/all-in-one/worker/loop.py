@@ -137,8 +137,7 @@ class Worker:
         """Let another release of the same space take over, or build a generation with it, if its vectors disagree."""
         try:
             folder = wanted.embedding_release(release)
-            if lacking := footprint.lacks(folder):
-                raise ModelError(f"{release} is not compared: {lacking} Raise stack_worker_memory_mb.")
+            self._check_room(folder)
             other = Loader("embedding", self._embedder).need([folder])
         except (ModelError, StoreError) as error:
             self._set_aside(database, serving, str(error))
@@ -220,8 +219,8 @@ class Worker:
         """ModelError when its model cannot be loaded, or there is no memory for it beside those that are."""
         loader = self._loaders.get(generation.id)
         if loader is None:
-            if generation.state != "active" and (why := footprint.lacks(next(wanted.embedding_candidates(generation)))):
-                raise ModelError(f"{generation.release} is not loaded: {why} Raise stack_worker_memory_mb.")
+            if generation.state != "active":
+                self._check_room(next(wanted.embedding_candidates(generation)))
             loader = self._loaders[generation.id] = Loader("embedding", self._embedder)
         embedder = loader.need(wanted.embedding_candidates(generation))
         current = self._indexers.get(generation.id)
@@ -233,6 +232,12 @@ class Worker:
             if loader.degraded:
                 log("degraded", "warning", why=loader.degraded)
         return current
+
+    def _check_room(self, folder: Path) -> None:
+        """ModelError where there is no memory for another model beside those that are loaded."""
+        loaded = [indexer.embedder.folder.folder for indexer in self._indexers.values() if indexer.embedder.folder]
+        if why := footprint.lacks(folder, loaded):
+            raise ModelError(f"{folder.name} is not loaded beside another: {why} Raise stack_worker_memory_mb.")
 
     def _set_aside(self, database: Database, generation: Generation, why: str) -> None:
         self._aside[generation.id] = time.monotonic() + SET_ASIDE
