@@ -25,7 +25,7 @@ from store.errors import StoreError
 from store.generations import Generation
 from store.jobs import Item
 from text.analyser import Analyser
-from worker import gate, heartbeat
+from worker import gate, heartbeat, labelled
 from worker.indexing import Indexer, Interrupted
 from worker.lease import LeaseKeeper
 from worker.metrics import Metrics
@@ -111,8 +111,11 @@ class Worker:
             raise StoreError("There is no active generation; run `python -m store migrate` first.")
         self._serving = serving.id
         coming = next((one for one in every if one.state in ("building", "ready")), None)
-        if coming:
-            self._judge(database, serving, coming)
+        if coming and time.monotonic() > self._aside.get(coming.id, 0.0):
+            try:
+                self._judge(database, serving, coming)
+            except ModelError as error:
+                self._set_aside(database, coming, str(error))
         if serving.wanted_release and time.monotonic() > self._aside.get(serving.id, 0.0):
             self._compare(database, serving, serving.wanted_release)
         if time.monotonic() - self._proven_at > PROOF:
@@ -125,6 +128,8 @@ class Worker:
         if coming.state == "ready" and not switching.first_given_up(database, coming):
             return
         verdict = gate.judge(database, serving, coming, self._goes_on)
+        if verdict and not verdict.why:
+            verdict = self._ask_both(serving, coming, verdict)
         if verdict is None:
             return
         if verdict.why:
@@ -132,6 +137,18 @@ class Worker:
                 log("refused", "warning", generation=coming.id, why=verdict.why)
         elif switching.accept(database, coming, verdict.figures):
             log("ready", generation=coming.id, **verdict.figures)
+
+    def _ask_both(self, serving: Generation, coming: Generation, verdict: gate.Verdict) -> gate.Verdict | None:
+        """The verdict with what the operator's labelled queries say, if there are any; None when told to stop."""
+        try:
+            labels = labelled.read(labelled.file_of())
+            if not labels:
+                return verdict
+            sides = [(one, self._indexer_for(one).embedder) for one in (serving, coming)]
+        except labelled.LabelsError as error:
+            return gate.Verdict(f"{coming.release} could not be judged: {error}", verdict.figures)
+        compared = labelled.compare(self._where, labels, sides, self._analyser, self._goes_on)
+        return gate.with_labels(verdict, coming, compared) if compared else None
 
     def _compare(self, database: Database, serving: Generation, release: str) -> None:
         """Let another release of the same space take over, or build a generation with it, if its vectors disagree."""
