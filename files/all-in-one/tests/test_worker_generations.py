@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def test_another_choice_in_the_middle_gives_the_first_one_up(
     releases: Path,
     model_environment: dict[str, str],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     third = generations.read_wanted(
         releases / "releases" / "tiny-embedding-3", chunker=chunker.VERSION, analyser=analyser.VERSION
@@ -170,9 +172,12 @@ def test_another_choice_in_the_middle_gives_the_first_one_up(
         switching.want(database, other)
         first = coming(database)
         eventually(lambda: generations.get(database, first.id).chunks > 0)
+        said = io.StringIO()
+        monkeypatch.setattr(log, "stream", said)
         outcome = switching.want(database, third)
         assert f"gave up generation {first.id}" in outcome.done
         eventually(lambda: coming(database).state == "ready")
+        eventually(lambda: f'"event": "model_freed", "generation": {first.id}' in said.getvalue())
     assert coming(database).space == third.space
     assert [one.id for one in generations.every(database)] == [generation.id, coming(database).id]
     tables = database.execute("SELECT to_regclass(%s) AS there", [f"generation_{first.id}_chunks"]).fetchone()
@@ -311,13 +316,14 @@ class Workers:
         self._started.append(Process("worker", environment=self.container, output=output))
         return self._started[-1]
 
-    def passages_computed(self) -> int:
+    def indexed(self) -> Counter[int]:
+        """How often each item was indexed, by all of them together."""
         lines = [
             json.loads(line)
             for process in self._started
             for line in process.output.read_text(encoding="utf-8").splitlines()
         ]
-        return sum(line["embedded"] for line in lines if line["event"] == "indexed")
+        return Counter(line["item"] for line in lines if line["event"] == "indexed")
 
     def end(self) -> None:
         for process in self._started:
@@ -349,6 +355,7 @@ def test_a_build_goes_on_where_a_killed_worker_left_it(
         eventually(lambda before=before: len(_finished(database)) > len(before))  # type: ignore[misc]
         assert before.items() <= _finished(database).items(), "what was finished was not touched again"
     eventually(lambda: coming(database).state == "ready")
+    assert set(workers.indexed().values()) == {1}
     for one in generations.every(database):
         assert_each_document_once(database, one)
 

@@ -105,11 +105,12 @@ class Worker:
     def _look(self, database: Database) -> None:
         """Forget what is gone, judge what is complete, and show that the serving generation's model still works."""
         every = generations.every(database)
-        self._forget(set(self._indexers) - {one.id for one in every})
         serving = next((one for one in every if one.state == "active"), None)
         if serving is None:
             raise StoreError("There is no active generation; run `python -m store migrate` first.")
         self._serving = serving.id
+        self.metrics.model = self._indexer_for(serving).embedder
+        self._forget(set(self._indexers) - {one.id for one in every})
         coming = next((one for one in every if one.state in ("building", "ready")), None)
         if coming and time.monotonic() > self._aside.get(coming.id, 0.0):
             try:
@@ -204,12 +205,11 @@ class Worker:
                 self._fail(database, item, error)
                 return
             raise
-        except psycopg.errors.UndefinedTable:
-            # The generation was dropped in the middle, and the item with it.
-            if generations.find(database, item.generation_id):
-                raise
-            log("dropped", item=item.id)
         except Exception as error:
+            if generations.find(database, item.generation_id) is None:
+                # It was dropped in the middle, and the item with it.
+                log("dropped", item=item.id)
+                return
             # Whatever a document does to the code, it must not keep the next one from being indexed.
             self._fail(database, item, error)
         else:
@@ -243,8 +243,6 @@ class Worker:
         current = self._indexers.get(generation.id)
         if current is None or not current.serves(generation, embedder):
             current = self._indexers[generation.id] = Indexer(generation, embedder, self._analyser)
-            if generation.state == "active":
-                self.metrics.model = embedder
             log("model_loaded", generation=generation.id, release=embedder.release_id)
             if loader.degraded:
                 log("degraded", "warning", why=loader.degraded)
