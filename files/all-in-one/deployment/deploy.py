@@ -21,10 +21,10 @@ from modelbuild.workspace import Workspace
 MODELS = {"embedding": "EMBED_RELEASE", "reranker": "RERANK_RELEASE"}
 LOG_LINES = "40"
 SERVICES = {"postgres", "redis", "app", "worker"}
+LABEL = "com.docker.compose"
 CONTAINERS = (
-    *("docker", "ps", "--all", "--filter=label=com.docker.compose.project=onebox"),
-    "--filter=label=com.docker.compose.oneoff=False",
-    '--format={{.Label "com.docker.compose.service"}}\t{{.Label "com.docker.compose.project.working_dir"}}\t{{.Status}}',
+    *("docker", "ps", "--all", f"--filter=label={LABEL}.project=onebox", f"--filter=label={LABEL}.oneoff=False"),
+    f'--format={{{{.Label "{LABEL}.service"}}}}\t{{{{.Label "{LABEL}.project.working_dir"}}}}\t{{{{.Status}}}}',
 )
 SELFTEST = ("exec", "--no-TTY", "app", "python", "-m", "app.selftest")
 ONE_SHOT = ("run", "--rm", "--no-deps", "--no-TTY")
