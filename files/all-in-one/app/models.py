@@ -103,7 +103,9 @@ class Models:
     def _embedder(self, folder: Path) -> Embedder:
         # The first one has to be loaded, whatever it takes.
         if self.loaded and (why := footprint.lacks(folder)):
-            raise ModelError(f"{folder.name} is not loaded beside the model that serves: {why}")
+            raise ModelError(
+                f"{folder.name} is not loaded beside the one that serves: {why} Raise stack_app_memory_mb."
+            )
         return Embedder(folder, lanes=self.lanes)
 
     def _reranker(self, folder: Path) -> Reranker:
@@ -186,7 +188,8 @@ class Models:
         try:
             embedder = self._prepare(coming)
         except ModelError as error:
-            if str(error) != coming.why:
+            self.stopped = str(error)
+            if self.stopped != coming.why:
                 log("not_switched", "warning", generation=coming.id, why=str(error))
                 with self.pool.connection() as database:
                     switching.stall(database, coming, str(error))
@@ -216,6 +219,8 @@ class Models:
     def _prepare(self, coming: Generation) -> Embedder:
         """The proven model of a generation that is to serve. ModelError when it cannot be served as it is wanted."""
         if self._next is None:
+            if why := footprint.lacks(next(wanted.embedding_candidates(coming))):
+                raise ModelError(f"{coming.release} does not serve yet: {why} Raise stack_app_memory_mb.")
             loader = self._new_loader()
             embedder = loader.need(wanted.embedding_candidates(coming))
             if loader.degraded:

@@ -20,6 +20,7 @@ from store.filters import Filter
 from store.generations import Generation
 
 CANDIDATES = 100  # of each kind, at least
+PATIENCE = 5.0  # seconds until the model of another generation is loaded, where the one searched was dropped
 
 Fusion = Literal["hybrid", "vectors", "words"]
 
@@ -125,14 +126,16 @@ class Search:
         All of it comes from one generation and the model that made it. One that is dropped in the middle gives way to
         the one that serves then.
         """
-        loaded = models.get()
+        loaded, give_up = models.get(), time.monotonic() + PATIENCE
         while True:
             try:
                 return self._answer(loaded, request)
             except (UndefinedTable, DeadlockDetected, NoGenerationError):
-                before, loaded = loaded, models.get()
-                if loaded.generation.id == before.generation.id:
-                    raise
+                while models.get() is loaded:
+                    if time.monotonic() > give_up:
+                        raise
+                    time.sleep(0.05)
+                loaded = models.get()
 
     def _answer(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         clock = _Clock()

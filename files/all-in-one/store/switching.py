@@ -76,8 +76,8 @@ def refuse(
 def stall(database: Database, generation: Generation, why: str | None) -> None:
     """Record why a generation does not get on; None once it does."""
     database.execute(
-        "UPDATE generations SET why = %(why)s"
-        " WHERE id = %(id)s AND state IN ('building', 'ready') AND why IS DISTINCT FROM %(why)s",
+        "UPDATE generations SET why = %(why)s WHERE id = %(id)s AND why IS DISTINCT FROM %(why)s"
+        " AND (state IN ('building', 'ready', 'retired') OR wanted_release IS NOT NULL)",
         {"why": why, "id": generation.id},
     )
 
@@ -110,7 +110,7 @@ def activate(database: Database, generation: Generation) -> bool:
 def adopt(database: Database, generation: Generation, figures: Mapping[str, Any]) -> bool:
     """Let the wanted release of the serving generation compute its vectors from now on. False if it is not wanted."""
     done = database.execute(
-        "UPDATE generations SET release = wanted_release, wanted_release = NULL, gate = %s"
+        "UPDATE generations SET release = wanted_release, wanted_release = NULL, why = NULL, gate = %s"
         " WHERE id = %s AND wanted_release = %s AND state = 'active'",
         [Jsonb(dict(figures)), generation.id, generation.wanted_release],
     )
@@ -285,6 +285,9 @@ def _same_space(database: Database, found: Generation, wanted: Index) -> Outcome
     if found.wanted_release == wanted.release and coming is None:
         return Outcome(False, f"kept generation {found.id}, release {wanted.release} is being compared with it")
     ended = _give_up(database, coming)
+    if kept := _kept(database, wanted, wanted.release):
+        _want_release(database, found, None)
+        return Outcome(True, ", ".join(filter(None, [_go_back(database, kept, wanted), ended])))
     _want_release(database, found, wanted.release)
     done = f"kept generation {found.id}, release {wanted.release} is compared with it before it takes over"
     return Outcome(True, ", ".join(filter(None, [done, ended])))
@@ -297,25 +300,32 @@ def _other_space(database: Database, found: Generation, wanted: Index) -> Outcom
         return Outcome(False, _how_far(coming))
     ended = _give_up(database, coming)
     _want_release(database, found, None)
-    kept = _kept(database, wanted)
-    if kept is None:
+    if kept := _kept(database, wanted):
+        done = _go_back(database, kept, wanted)
+    else:
         built, queued = _start(database, wanted)
         done = f"building generation {built.id} beside {found.id}, queued {queued} documents"
-    else:
-        _want_release(database, kept, wanted.release if wanted.release != kept.release else None)
-        _queue_missing(database, kept)
-        in_step = not is_open(database, kept)
-        # One that is in step was proven when it began to serve.
-        _set_state(database, kept, "ready" if in_step else "building")
-        done = f"going back to generation {kept.id}" + ("" if in_step else ", once it has the documents that it lacks")
     return Outcome(True, ", ".join(filter(None, [done, ended])))
 
 
-def _kept(database: Database, wanted: Index) -> Generation | None:
-    """The kept generation of the wanted space, the one that served last if there are several."""
+def _go_back(database: Database, kept: Generation, wanted: Index) -> str:
+    """Let a kept generation serve again, at once if it lacks nothing. In words."""
+    # Another release of its space is compared with its vectors once it serves.
+    _want_release(database, kept, wanted.release if wanted.release != kept.release else None)
+    _queue_missing(database, kept)
+    if is_open(database, kept):
+        _set_state(database, kept, "building")
+        return f"going back to generation {kept.id}, once it has the documents that it lacks"
+    # One that is in step was proven when it began to serve.
+    _set_state(database, kept, "ready")
+    return f"going back to generation {kept.id}"
+
+
+def _kept(database: Database, wanted: Index, release: str | None = None) -> Generation | None:
+    """The kept generation of the wanted space, and of `release` if it is given; the one that served last of several."""
     rows = database.execute("SELECT id FROM generations WHERE state = 'retired' ORDER BY retired_at DESC, id DESC")
     every = (generations.get(database, row["id"]) for row in rows.fetchall())
-    return next((one for one in every if one.holds(wanted)), None)
+    return next((one for one in every if one.holds(wanted) and release in (None, one.release)), None)
 
 
 def _start(database: Database, wanted: Index) -> tuple[Generation, int]:
@@ -350,7 +360,7 @@ def _set_state(database: Database, generation: Generation, state: str) -> None:
 
 
 def _want_release(database: Database, generation: Generation, release: str | None) -> None:
-    database.execute("UPDATE generations SET wanted_release = %s WHERE id = %s", [release, generation.id])
+    database.execute("UPDATE generations SET wanted_release = %s, why = NULL WHERE id = %s", [release, generation.id])
 
 
 def _judge(

@@ -287,6 +287,28 @@ def test_a_refused_generation_is_said_and_no_fault_of_the_deployment(
         assert json.loads(done.stdout)["generation"] == generation.id
 
 
+def test_a_release_that_agrees_serves_from_one_request_to_the_next(
+    *,
+    container: dict[str, str],
+    worker: Process,
+    database: Database,
+    generation: Generation,
+    releases: Path,
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, some_documents(20))
+    with app_process.running(container, tmp_path) as app:
+        app.health("ok")
+        eventually(lambda: not switching.is_open(database, generation))
+        load = Load(app.ask)
+        with load.running():
+            switching.want(database, wanted(releases, "tiny-embedding-1-again"))
+            eventually(lambda: (generation.id, "tiny-embedding-1-again") in load.answers[-1:])
+        assert load.failures == []
+        assert set(load.answers) == {(generation.id, f"tiny-embedding-1{again}") for again in ("", "-again")}
+        assert app.health("ok")["generations"]["next"] is None
+
+
 def test_a_candidate_leaves_the_switch_to_the_app_that_runs(
     *,
     container: dict[str, str],

@@ -1,16 +1,20 @@
 """The worker builds a generation beside the one that serves: complete, once, whatever happens meanwhile."""
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import damage
 import postgres_server
 import pytest
+import tiny_models
 from box import PATIENCE, running_worker
 from payload_process import Process, environment
 
+from app import log
 from store import documents, generations, jobs, switching
 from store.connection import Database, connect
 from store.documents import Document
@@ -221,6 +225,77 @@ def test_a_document_that_only_the_new_model_cannot_take_refuses_it(
         assert switching.retry(database).changed
         eventually(lambda: coming(database).state == "ready")
     assert_each_document_once(database, coming(database))
+
+
+@pytest.fixture
+def own_models(releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models folder with a third release of the first space, tiny-embedding-1-off, whose vectors are others."""
+    models = damage.own_models(releases, tmp_path)
+    tiny_models.write_embedding_release(models / "releases", release="tiny-embedding-1-off", seed=99)
+    for name, value in damage.environment(models).items():
+        monkeypatch.setenv(name, value)
+    return models
+
+
+def release_of(index: Index, release: str) -> Index:
+    return Index(index.space, index.dimension, release, index.chunker, index.analyser)
+
+
+def test_a_release_whose_vectors_agree_takes_over_without_embedding_again(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    index: Index,
+    own_models: Path,
+    tmp_path: Path,
+) -> None:
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, some_documents(20))
+        finish(database)
+        before = _finished(database)
+        outcome = switching.want(database, release_of(index, "tiny-embedding-1-again"))
+        assert outcome.changed and "is compared with it before it takes over" in outcome.done
+        eventually(lambda: generations.serving(database).release == "tiny-embedding-1-again")
+        documents.submit(database, [Document("new", "새 문서입니다.")])
+        finish(database)
+    now = generations.serving(database)
+    assert (now.id, now.wanted_release, now.why) == (generation.id, None, None)
+    assert now.gate is not None and now.gate["compared"] >= 20
+    assert (now.gate["cosine"], now.gate["overlap"]) == (1.0, 1.0)
+    assert len(_finished(database)) == len(before) + 1
+    assert not switching.want(database, release_of(index, "tiny-embedding-1-again")).changed
+
+
+def test_a_release_whose_vectors_disagree_gets_a_generation_of_its_own(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    index: Index,
+    own_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(log, "stream", said)
+    off = release_of(index, "tiny-embedding-1-off")
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, some_documents(20))
+        finish(database)
+        switching.want(database, off)
+        told = switching.status(database)["next"]
+        assert (told["state"], told["release"]) == ("comparing", off.release)
+        eventually(lambda: (generations.upcoming(database) or generation).state == "ready")
+        built = coming(database)
+        assert (built.space, built.release) == (index.space, off.release)
+        assert "does not agree with the stored vectors of tiny-embedding-1: their cosine is" in said.getvalue()
+        assert not switching.want(database, off).changed
+        assert generations.serving(database).release == "tiny-embedding-1"
+        assert switching.activate(database, built)
+        # Back to the first release: its own vectors are kept.
+        assert f"going back to generation {generation.id}" in switching.want(database, index).done
+    assert_each_document_once(database, built)
 
 
 class Workers:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import psycopg
 
@@ -50,6 +51,7 @@ class Worker:
         self._loaders: dict[int, Loader[Embedder]] = {}
         self._indexers: dict[int, Indexer] = {}
         self._aside: dict[int, float] = {}  # generations, each until when (time.monotonic())
+        self._serving = 0  # the generation, when it was looked at last
         self._looked_at = 0.0
         self._proven_at = 0.0
 
@@ -88,7 +90,7 @@ class Worker:
             self.name,
             lease_seconds=self._settings.lease,
             max_attempts=self._settings.max_attempts,
-            without=[generation for generation, until in self._aside.items() if time.monotonic() < until],
+            without=[one for one, until in self._aside.items() if one != self._serving and time.monotonic() < until],
         )
         if item:
             self._process(database, item)
@@ -107,9 +109,12 @@ class Worker:
         serving = next((one for one in every if one.state == "active"), None)
         if serving is None:
             raise StoreError("There is no active generation; run `python -m store migrate` first.")
+        self._serving = serving.id
         coming = next((one for one in every if one.state in ("building", "ready")), None)
         if coming:
             self._judge(database, serving, coming)
+        if serving.wanted_release and time.monotonic() > self._aside.get(serving.id, 0.0):
+            self._compare(database, serving, serving.wanted_release)
         if time.monotonic() - self._proven_at > PROOF:
             self._prove(self._indexer_for(serving))
 
@@ -127,6 +132,30 @@ class Worker:
                 log("refused", "warning", generation=coming.id, why=verdict.why)
         elif switching.accept(database, coming, verdict.figures):
             log("ready", generation=coming.id, **verdict.figures)
+
+    def _compare(self, database: Database, serving: Generation, release: str) -> None:
+        """Let another release of the same space take over, or build a generation with it, if its vectors disagree."""
+        try:
+            folder = wanted.embedding_release(release)
+            if lacking := footprint.lacks(folder):
+                raise ModelError(f"{release} is not compared: {lacking} Raise stack_worker_memory_mb.")
+            other = Loader("embedding", self._embedder).need([folder])
+        except (ModelError, StoreError) as error:
+            self._set_aside(database, serving, str(error))
+            return
+        verdict = gate.compare(database, serving, self._indexer_for(serving).embedder, other, self._goes_on)
+        if verdict is None:
+            return
+        if verdict.why:
+            if switching.rebuild(database, serving, verdict.why):
+                log("disagreed", "warning", generation=serving.id, why=verdict.why)
+        elif switching.adopt(database, serving, verdict.figures):
+            log("adopted", generation=serving.id, release=release, **verdict.figures)
+        del other
+        heap.give_back()
+
+    def _embedder(self, folder: Path) -> Embedder:
+        return Embedder(folder, threads=self._settings.threads)
 
     def _goes_on(self) -> bool:
         heartbeat.beat(self._settings.heartbeat)
@@ -193,9 +222,7 @@ class Worker:
         if loader is None:
             if generation.state != "active" and (why := footprint.lacks(next(wanted.embedding_candidates(generation)))):
                 raise ModelError(f"{generation.release} is not loaded: {why} Raise stack_worker_memory_mb.")
-            loader = self._loaders[generation.id] = Loader(
-                "embedding", lambda folder: Embedder(folder, threads=self._settings.threads)
-            )
+            loader = self._loaders[generation.id] = Loader("embedding", self._embedder)
         embedder = loader.need(wanted.embedding_candidates(generation))
         current = self._indexers.get(generation.id)
         if current is None or not current.serves(generation, embedder):
