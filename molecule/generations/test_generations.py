@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shop import CORPUS, Shop, p95, settle, traffic
 
 import outside
 from outside import call, changed, play, vm
-from shop import CORPUS, Shop, p95, settle, traffic
 
 SEED = int(os.environ.get("GENERATIONS_SEED", "0")) or random.randrange(1, 1_000_000)
 DOCUMENTS = 2000
