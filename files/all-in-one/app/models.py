@@ -102,7 +102,7 @@ class Models:
 
     def _embedder(self, folder: Path) -> Embedder:
         # The first one has to be loaded, whatever it takes.
-        if self.loaded and (why := footprint.lacks(folder)):
+        if self.loaded and (why := footprint.lacks(folder, _folders(self.loaded))):
             raise ModelError(
                 f"{folder.name} is not loaded beside the one that serves: {why} Raise stack_app_memory_mb."
             )
@@ -219,7 +219,8 @@ class Models:
     def _prepare(self, coming: Generation) -> Embedder:
         """The proven model of a generation that is to serve. ModelError when it cannot be served as it is wanted."""
         if self._next is None:
-            if why := footprint.lacks(next(wanted.embedding_candidates(coming))):
+            folder = next(wanted.embedding_candidates(coming))
+            if why := footprint.lacks(folder, _folders(self.get())):
                 raise ModelError(f"{coming.release} does not serve yet: {why} Raise stack_app_memory_mb.")
             loader = self._new_loader()
             embedder = loader.need(wanted.embedding_candidates(coming))
@@ -252,6 +253,10 @@ class Models:
         if self.why != why and self.loaded is None:
             log("not_ready", "warning", why=why)
         self.why = why
+
+
+def _folders(loaded: Loaded) -> list[Path]:
+    return [model.folder.folder for model in (loaded.embedder, loaded.reranker) if model and model.folder]
 
 
 def describe(model: Embedder | Reranker) -> dict[str, Any]:

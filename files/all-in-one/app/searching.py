@@ -1,13 +1,14 @@
 """One search: the query's vector and words, the candidates of both, fused, then judged by the reranker in time."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from psycopg.errors import DeadlockDetected, UndefinedTable
 
 from app.languages import Centroids, Languages, Vector, abroad, balance
-from app.models import Loaded, Models, describe
+from app.models import Loaded, describe
 from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from app.reranking import Mode, Reranking
 from app.vectors import Vectors
@@ -120,22 +121,22 @@ class Search:
         self._reranking = reranking
         self._languages = Languages()
 
-    def run(self, models: Models, request: Request) -> dict[str, Any]:
-        """The body of the answer: results, timings_ms, rerank, fusion, generation, models.
+    def run(self, get: Callable[[], Loaded], request: Request) -> dict[str, Any]:
+        """The body of the answer: results, timings_ms, rerank, fusion, generation, models. `get` gives what serves.
 
         All of it comes from one generation and the model that made it. One that is dropped in the middle gives way to
         the one that serves then.
         """
-        loaded, give_up = models.get(), time.monotonic() + PATIENCE
+        loaded, give_up = get(), time.monotonic() + PATIENCE
         while True:
             try:
                 return self._answer(loaded, request)
             except (UndefinedTable, DeadlockDetected, NoGenerationError):
-                while models.get() is loaded:
+                while get() is loaded:
                     if time.monotonic() > give_up:
                         raise
                     time.sleep(0.05)
-                loaded = models.get()
+                loaded = get()
 
     def _answer(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         clock = _Clock()

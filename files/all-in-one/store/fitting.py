@@ -69,7 +69,7 @@ def check(database: Database, space: Mapping[str, Any], release: Path | None, li
         "worker_memory": limits.worker,
     }
     lacking = [
-        f"{what} {_megabytes(needed)} MB, of which there are {_megabytes(there)} MB ({advice})"
+        f"{what} {footprint.megabytes(needed)} MB, of which there are {footprint.megabytes(there)} MB ({advice})"
         for what, needed, there, advice in (
             ("its vectors need about", counted["disk_needed"], limits.disk_free, "make room on the data disk"),
             ("two models in the app need about", app, limits.app, "raise stack_app_memory_mb"),
@@ -113,9 +113,6 @@ def _memory(serving: Generation, release: Path | None) -> tuple[int | None, int 
         return None, None
     present = next(wanted.embedding_candidates(serving))
     reranker = next(wanted.reranker_candidates())
-    models = footprint.of(present) + footprint.of(release)
-    return footprint.APP + models + footprint.of(reranker), footprint.WORKER + models
-
-
-def _megabytes(size: int) -> int:
-    return math.ceil(size / (1 << 20))
+    models = footprint.of(present) + footprint.of(release, [present])
+    reranking = footprint.of(reranker, [present, release])
+    return footprint.APP + models + reranking, footprint.WORKER + models

@@ -17,6 +17,7 @@ import pytest
 from app_process import App
 from box import Box, running_app, running_worker
 from payload_process import Process
+from prometheus_client import generate_latest
 
 from app import models
 from app.settings import Settings
@@ -257,6 +258,9 @@ def test_a_second_model_that_does_not_fit_is_said_and_loaded_once_there_is_room(
         assert (health["status"], health["degraded"]) == ("degraded", [coming["why"]])
         assert coming["state"] == "ready" and "10 MB of the container's are free" in coming["why"]
         assert "stack_app_memory_mb" in coming["why"]
+        told = generate_latest(box.services.metrics.registry).decode()
+        assert 'onebox_next_generation{release="tiny-embedding-2",state="ready"} 1.0' in told
+        assert 'onebox_next_generation_documents{state="done"} 5.0' in told
         assert box.post("/search", query="반품").json()["generation"] == generation.id
         monkeypatch.setattr(cgroup, "memory", lambda: cgroup.Memory(used=190 << 20, limit=None))
         eventually(lambda: serving(database) == coming["id"])

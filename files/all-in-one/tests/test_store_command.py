@@ -129,3 +129,35 @@ def test_what_was_given_up_is_tried_again(
     container = environment(database_url, model_environment, tmp_path)
     answers = [json.loads(run(f"store requeue {what}", environment=container).stdout) for what in ("b", "", "")]
     assert [(answer["changed"], answer["requeued"]) for answer in answers] == [(True, 1), (True, 1), (False, 0)]
+
+
+def test_the_life_of_another_embedding_by_its_commands(
+    *,
+    database_url: str,
+    database: Database,
+    generation: Generation,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, [Document("a", "text")])
+    container = environment(database_url, model_environment, tmp_path, EMBED_RELEASE="tiny-embedding-2")
+
+    def told(command: str) -> dict[str, Any]:
+        done = run(f"store {command}", environment=container)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    first, second = told("migrate"), told("migrate")
+    assert (first["changed"], second["changed"]) == (True, False)
+    coming = second["generations"]["next"]
+    assert (coming["state"], coming["release"], coming["done"]) == ("building", "tiny-embedding-2", 0)
+    assert told("generations") == {"changed": False, **second["generations"]}
+    assert told("releases")["releases"] == ["tiny-embedding-1", "tiny-embedding-2"]
+    assert told("retry") == {"changed": False, "generation": "no generation is refused"}
+    assert told("drop") == {"changed": False, "dropped": []}
+    assert told(f"drop {coming['id']}") == {"changed": True, "dropped": [coming["id"]]}
+    assert told("generations")["next"] is None
+    done = run(f"store drop {generation.id}", environment=container)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"store drop: Generation {generation.id} serves; switch to another")

@@ -16,6 +16,7 @@ from store.search import nearest
 from store.statements import statement
 from text import sentences
 from text.chunker import Chunker
+from worker import labelled
 from worker.indexing import passage_hash
 
 SAMPLE = 50
@@ -56,6 +57,19 @@ def judge(database: Database, serving: Generation, generation: Generation, go_on
         return None
     figures = {"behind": behind, "chunks": counted["chunks"], "vectors": counted["vectors"], "recall": round(found, 4)}
     return Verdict(_shortfall(database, generation, figures), figures)
+
+
+def with_labels(verdict: Verdict, generation: Generation, compared: labelled.Comparison) -> Verdict:
+    """The verdict with what labelled queries say."""
+    before, after = round(compared.before, 4), round(compared.after, 4)
+    figures = verdict.figures | {"queries": compared.queries, "ndcg_before": before, "ndcg": after}
+    if not compared.significantly_worse:
+        return Verdict(verdict.why, figures)
+    why = (
+        f"{generation.release} answers the {compared.queries} labelled queries worse than what serves: nDCG@10 "
+        f"{after:.3f} instead of {before:.3f}."
+    )
+    return Verdict(why, figures)
 
 
 def compare(

@@ -25,7 +25,7 @@ from store.errors import StoreError
 from store.generations import Generation
 from store.jobs import Item
 from text.analyser import Analyser
-from worker import gate, heartbeat
+from worker import gate, heartbeat, labelled
 from worker.indexing import Indexer, Interrupted
 from worker.lease import LeaseKeeper
 from worker.metrics import Metrics
@@ -111,8 +111,11 @@ class Worker:
             raise StoreError("There is no active generation; run `python -m store migrate` first.")
         self._serving = serving.id
         coming = next((one for one in every if one.state in ("building", "ready")), None)
-        if coming:
-            self._judge(database, serving, coming)
+        if coming and time.monotonic() > self._aside.get(coming.id, 0.0):
+            try:
+                self._judge(database, serving, coming)
+            except ModelError as error:
+                self._set_aside(database, coming, str(error))
         if serving.wanted_release and time.monotonic() > self._aside.get(serving.id, 0.0):
             self._compare(database, serving, serving.wanted_release)
         if time.monotonic() - self._proven_at > PROOF:
@@ -125,6 +128,8 @@ class Worker:
         if coming.state == "ready" and not switching.first_given_up(database, coming):
             return
         verdict = gate.judge(database, serving, coming, self._goes_on)
+        if verdict and not verdict.why:
+            verdict = self._ask_both(serving, coming, verdict)
         if verdict is None:
             return
         if verdict.why:
@@ -133,12 +138,23 @@ class Worker:
         elif switching.accept(database, coming, verdict.figures):
             log("ready", generation=coming.id, **verdict.figures)
 
+    def _ask_both(self, serving: Generation, coming: Generation, verdict: gate.Verdict) -> gate.Verdict | None:
+        """The verdict with what the operator's labelled queries say, if there are any; None when told to stop."""
+        try:
+            labels = labelled.read(labelled.file_of())
+            if not labels:
+                return verdict
+            sides = [(one, self._indexer_for(one).embedder) for one in (serving, coming)]
+        except labelled.LabelsError as error:
+            return gate.Verdict(f"{coming.release} could not be judged: {error}", verdict.figures)
+        compared = labelled.compare(self._where, labels, sides, self._analyser, self._goes_on)
+        return gate.with_labels(verdict, coming, compared) if compared else None
+
     def _compare(self, database: Database, serving: Generation, release: str) -> None:
         """Let another release of the same space take over, or build a generation with it, if its vectors disagree."""
         try:
             folder = wanted.embedding_release(release)
-            if lacking := footprint.lacks(folder):
-                raise ModelError(f"{release} is not compared: {lacking} Raise stack_worker_memory_mb.")
+            self._check_room(folder)
             other = Loader("embedding", self._embedder).need([folder])
         except (ModelError, StoreError) as error:
             self._set_aside(database, serving, str(error))
@@ -220,8 +236,8 @@ class Worker:
         """ModelError when its model cannot be loaded, or there is no memory for it beside those that are."""
         loader = self._loaders.get(generation.id)
         if loader is None:
-            if generation.state != "active" and (why := footprint.lacks(next(wanted.embedding_candidates(generation)))):
-                raise ModelError(f"{generation.release} is not loaded: {why} Raise stack_worker_memory_mb.")
+            if generation.state != "active":
+                self._check_room(next(wanted.embedding_candidates(generation)))
             loader = self._loaders[generation.id] = Loader("embedding", self._embedder)
         embedder = loader.need(wanted.embedding_candidates(generation))
         current = self._indexers.get(generation.id)
@@ -233,6 +249,12 @@ class Worker:
             if loader.degraded:
                 log("degraded", "warning", why=loader.degraded)
         return current
+
+    def _check_room(self, folder: Path) -> None:
+        """ModelError where there is no memory for another model beside those that are loaded."""
+        loaded = [indexer.embedder.folder.folder for indexer in self._indexers.values() if indexer.embedder.folder]
+        if why := footprint.lacks(folder, loaded):
+            raise ModelError(f"{folder.name} is not loaded beside another: {why} Raise stack_worker_memory_mb.")
 
     def _set_aside(self, database: Database, generation: Generation, why: str) -> None:
         self._aside[generation.id] = time.monotonic() + SET_ASIDE

@@ -46,7 +46,7 @@ def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     query = unicodedata.normalize("NFC", check_text(request.query, "query", most=services.settings.max_query))
     filters = filtering.parse(request.filter)
     wanted = Request(query, request.top_k, _mode(request, services), request.fusion, filters)
-    answer = services.search.run(services.models, wanted)
+    answer = services.search.run(services.models.get, wanted)
     services.metrics.searched(answer)
     return answer
 
