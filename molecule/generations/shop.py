@@ -34,7 +34,10 @@ class Shop:
         self.texts: dict[str, str] = {}
 
     def fill(self, count: int) -> None:
-        """Ingest `count` documents and wait until they are indexed."""
+        """Let the box hold `count` documents and nothing else, and wait until they are indexed."""
+        while found := call("/documents?limit=1000", key=self._key)[1]["documents"]:
+            for document in found:
+                call(f"/documents/{document['id']}", key=self._key, method="DELETE")
         self.texts |= {f"base-{number:04d}": self._text() for number in range(count)}
         names = list(self.texts)
         for start in range(0, count, REQUEST):
@@ -60,7 +63,7 @@ class Shop:
         return f"{'. '.join(sentences)}. ZX-{next(self._codes):06d}"
 
     def _put(self, names: list[str]) -> None:
-        body = {"documents": [{"id": name, "title": name, "text": self.texts[name]} for name in names]}
+        body = [{"id": name, "title": name, "text": self.texts[name]} for name in names]
         status, answer = call("/documents", body, self._key)
         assert status == 202, answer
 

@@ -59,6 +59,7 @@ def shop(key: str) -> Shop:
     vm(f"cat > /srv/narrow.py <<'END'\n{program}\nEND")
     snapshot = vm("ls -d /var/cache/onebox/snapshots/*-demo-e5").strip()
     vm(f"/opt/onebox/venv-modelbuild/bin/python /srv/narrow.py {snapshot} /srv/e5-256", timeout=180)
+    vm("chmod -R o+rX /srv/e5-256")  # builds run as a user of their own
     filled = Shop(key, SEED)
     filled.fill(DOCUMENTS)
     return filled
