@@ -17,8 +17,9 @@ import outside
 from outside import call
 
 CORPUS = outside.ROOT / "demo" / "corpus"
-SENTENCES = 4  # of one document
+SENTENCES = 2  # of one document
 REQUEST = 500  # documents
+THINKING = 0.2  # seconds between an answer and the client's next search
 
 
 class Shop:
@@ -110,7 +111,7 @@ class Traffic:
 
 @contextmanager
 def traffic(key: str, shop: Shop, queries: list[str], clients: int = 4, pause: float = 0.5) -> Iterator[Traffic]:
-    """Clients that search without a pause, and one writer, until the block ends."""
+    """Clients that search, read and search again, and one writer, until the block ends."""
     seen, done, guard = Traffic(), threading.Event(), threading.Lock()
 
     def client(number: int) -> None:
@@ -128,6 +129,7 @@ def traffic(key: str, shop: Shop, queries: list[str], clients: int = 4, pause: f
             found = Found(sent, time.monotonic(), body["generation"], body["models"]["embedding"])
             with guard:
                 seen.found.append(found)
+            time.sleep(THINKING)
 
     def writer() -> None:
         while not done.wait(pause):
