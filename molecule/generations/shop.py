@@ -120,7 +120,7 @@ def traffic(key: str, shop: Shop, queries: list[str], clients: int = 4, pause: f
                 return
             sent = time.monotonic()
             try:
-                status, body = call("/search", {"query": query, "top_k": 5}, key)
+                status, body = call("/search", {"query": query, "top_k": 5, "rerank": "off"}, key)
                 assert status == 200 and body["results"], (status, body)
             except (AssertionError, OSError, HTTPException) as error:
                 with guard:
