@@ -104,6 +104,13 @@ def kill(service: str) -> None:
     vm(f"kill -KILL $(docker inspect --format '{{{{.State.Pid}}}}' onebox-{service}-1)", check=False)
 
 
+def go_back(key: str) -> None:
+    """To the first embedding, with nothing kept of the other."""
+    if generations(key)["serving"]["dimension"] != 384:
+        assert play("rollback.yml", {"models_rollback": "embedding"})[0] == 0
+    assert play("drop_generations.yml")[0] == 0
+
+
 def check_stored(shop: Shop, key: str) -> None:
     """Every document exactly once, as it was given last, in each live generation, with its chunks and vectors."""
     wait_for(lambda: sql("SELECT count(*) FROM items WHERE state IN ('queued', 'running')") == "0")
@@ -205,10 +212,19 @@ def test_a_worker_killed_ten_times_loses_and_doubles_nothing(shop: Shop, key: st
     check_stored(shop, key)
 
 
+def test_an_index_that_has_no_room_is_refused_before_anything_starts(key: str) -> None:
+    """The model is there already; two of them do not fit into this app."""
+    go_back(key)
+    before = generations(key)
+    code, output = play("models.yml", {**NARROW, "stack_app_memory_mb": 1500})
+    assert code != 0 and "does not fit" in output and "stack_app_memory_mb" in output
+    assert generations(key) == before
+    assert vm("readlink /opt/models/emb").startswith("releases/demo-multilingual-e5-small-")
+
+
 def test_what_is_not_wanted_any_more_is_given_up(shop: Shop, key: str) -> None:
     """Another choice before the first is done; then back to the first, which starts from nothing."""
-    assert play("rollback.yml", {"models_rollback": "embedding"})[0] == 0
-    assert play("drop_generations.yml")[0] == 0
+    go_back(key)
     assert play("models.yml", NARROW)[0] == 0
     first = generations(key)["next"]
     assert first and first["state"] == "building"
@@ -240,8 +256,7 @@ def test_killed_services_and_a_reboot_only_make_it_later(shop: Shop, key: str) -
 
 
 def test_an_index_that_is_not_whole_is_refused_and_the_first_serves_on(shop: Shop, key: str) -> None:
-    assert play("rollback.yml", {"models_rollback": "embedding"})[0] == 0
-    assert play("drop_generations.yml")[0] == 0
+    go_back(key)
     code, _ = play("models.yml", NARROW)
     number = generations(key)["next"]["id"]
     # The document last in the queue cannot be stored in this generation.
