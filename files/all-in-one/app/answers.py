@@ -120,6 +120,9 @@ class Health(BaseModel):
     models: dict[str, Any] | None = None
     inference: dict[str, Any] | None = None
     generation: dict[str, Any] | None = None
+    generations: dict[str, Any] | None = Field(
+        None, description="`serving`, the `next` one with its state and how far it is, and those `kept` to go back to."
+    )
     documents: int | None = None
     chunks: int | None = None
     queue: Queue | None = None
@@ -278,8 +281,8 @@ class SearchAnswer(BaseModel):
     timings_ms: dict[str, float] = Field(description="Of each stage, and `total`.")
     rerank: Rerank
     fusion: Fused
-    generation: int
-    models: dict[str, str | None]
+    generation: int = Field(description="Of the index; all of the answer comes from this one.")
+    models: dict[str, str | None] = Field(description="The releases that computed it.")
 
 
 class Parked(BaseModel):

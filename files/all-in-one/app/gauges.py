@@ -1,6 +1,7 @@
 """What the app looks up when Prometheus asks: lanes, cache, index, queue, models."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,7 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from app.metrics import gauge, model_info
 from app.services import Services
-from store import generations, jobs
+from store import generations, jobs, switching
 from store.errors import BusyError
 
 # Of Lane.state(): the field, the metric, what it says.
@@ -67,6 +68,7 @@ class Gauges(Collector):
                 active = generations.active(database)
                 documents = generations.count_documents(database)
                 queue = jobs.queue(database)
+                coming = switching.status(database)["next"]
         except (psycopg.Error, PoolTimeout) as error:
             up = int(isinstance(error, BusyError))
             yield gauge("onebox_database_up", "Whether the database answers in time.", up)
@@ -81,3 +83,22 @@ class Gauges(Collector):
         yield gauge(
             "onebox_oldest_queued_seconds", "How long the oldest queued document has waited.", queue["oldest_seconds"]
         )
+        if coming:
+            yield from self._coming(coming)
+
+    def _coming(self, coming: dict[str, Any]) -> Iterable[Metric]:
+        state = GaugeMetricFamily(
+            "onebox_next_generation", "The generation that is to serve.", labels=["state", "release"]
+        )
+        state.add_metric([coming["state"], coming["release"]], 1)
+        yield state
+        documents = GaugeMetricFamily("onebox_next_generation_documents", "Documents for it.", labels=["state"])
+        for name, count in (
+            ("all", coming["documents"]), ("done", coming["done"]), ("parked", coming["parked"]),
+        ):  # fmt: skip
+            documents.add_metric([name], count)
+        yield documents
+        if coming["seconds_left"] is not None:
+            yield gauge(
+                "onebox_next_generation_seconds_left", "When it will be complete, at its speed.", coming["seconds_left"]
+            )

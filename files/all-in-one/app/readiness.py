@@ -50,8 +50,8 @@ class Readiness:
         try:
             with self._pool.connection() as database:
                 active = generations.active(database)
-            if active is None or active.id != loaded.generation.id:
-                return "Another index generation is active than the loaded one; restart the app."
+            if active is None:
+                return "There is no active generation; run `python -m store migrate` first."
             vector = loaded.embedder.encode_array([QUESTION], input_type="query")[0]
             score = loaded.reranker.score(QUESTION, [ANSWER])[0] if loaded.reranker else 0.0
         except (OverloadedError, BusyError):

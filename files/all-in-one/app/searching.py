@@ -1,11 +1,14 @@
 """One search: the query's vector and words, the candidates of both, fused, then judged by the reranker in time."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from psycopg.errors import DeadlockDetected, UndefinedTable
+
 from app.languages import Centroids, Languages, Vector, abroad, balance
-from app.models import Loaded
+from app.models import Loaded, describe
 from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from app.reranking import Mode, Reranking
 from app.vectors import Vectors
@@ -13,10 +16,12 @@ from app.waiting import gone
 from store import generations
 from store import search as stored
 from store.connection import Database, Pool
+from store.errors import NoGenerationError
 from store.filters import Filter
 from store.generations import Generation
 
 CANDIDATES = 100  # of each kind, at least
+PATIENCE = 5.0  # seconds until the model of another generation is loaded, where the one searched was dropped
 
 Fusion = Literal["hybrid", "vectors", "words"]
 
@@ -108,7 +113,7 @@ class _Index:
 
 
 class Search:
-    """Searches the active generation."""
+    """Searches the generation whose model is loaded."""
 
     def __init__(self, pool: Pool, vectors: Vectors, reranking: Reranking) -> None:
         self._pool = pool
@@ -116,8 +121,24 @@ class Search:
         self._reranking = reranking
         self._languages = Languages()
 
-    def run(self, loaded: Loaded, request: Request) -> dict[str, Any]:
-        """The body of the answer: results, timings_ms, rerank, fusion, generation."""
+    def run(self, get: Callable[[], Loaded], request: Request) -> dict[str, Any]:
+        """The body of the answer: results, timings_ms, rerank, fusion, generation, models. `get` gives what serves.
+
+        All of it comes from one generation and the model that made it. One that is dropped in the middle gives way to
+        the one that serves then.
+        """
+        loaded, give_up = get(), time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._answer(loaded, request)
+            except (UndefinedTable, DeadlockDetected, NoGenerationError):
+                while get() is loaded:
+                    if time.monotonic() > give_up:
+                        raise
+                    time.sleep(0.05)
+                loaded = get()
+
+    def _answer(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         clock = _Clock()
         vector = None if request.fusion == "words" else self._query_vector(loaded, request.query)
         clock.lap("embed")
@@ -140,6 +161,10 @@ class Search:
             "rerank": report | {"ms": timings["rerank"]},
             "fusion": {"mode": request.fusion, "word_weight": round(found.weight, 3)},
             "generation": found.generation.id,
+            "models": {
+                "embedding": describe(loaded.embedder)["release"],
+                "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
+            },
         }
 
     def _query_vector(self, loaded: Loaded, query: str) -> Vector:

@@ -48,7 +48,7 @@ class Services:
     def degraded(self) -> list[str]:
         """What does not work as it should, in sentences; the box answers all the same."""
         loaded = self.models.loaded
-        reasons = [self.cache.degraded, self.keys.problem, *(loaded.degraded if loaded else [])]
+        reasons = [self.cache.degraded, self.keys.problem, *(loaded.degraded if loaded else []), self.models.stopped]
         return [reason for reason in reasons if reason]
 
     def close(self) -> None:
@@ -57,15 +57,18 @@ class Services:
         self.pool.close()
 
 
-def make(settings: Settings, database: str) -> Services:
-    """Services for a database (libpq connection string). Nothing here waits for it."""
+def make(settings: Settings, database: str, *, switches: bool = True) -> Services:
+    """Services for a database (libpq connection string). Nothing here waits for it.
+
+    Of the processes over one database only one `switches` from one generation to another; the others follow.
+    """
     pool = open_pool(database, size=DATABASE_CONNECTIONS)
     cache = VectorCache(settings.redis_url)
     lanes = Lanes(
         query=Limits(jobs=QUERY_REQUESTS, wait=settings.query_wait),
         bulk=Limits(jobs=BULK_REQUESTS, tokens=BULK_TOKENS, wait=settings.bulk_wait),
     )
-    models = Models(pool, lanes)
+    models = Models(pool, lanes, switches=switches, keep=settings.keep_generations)
     vectors = Vectors(cache)
     reranking = Reranking(
         top_k=settings.rerank_top_k, deadline=settings.rerank_deadline, margins=settings.rerank_margins

@@ -32,6 +32,7 @@ class Settings:
     proxies: int = 0  # in front of the box, each of which appends its client to X-Forwarded-For
     deployment: str = ""
     redis_url: str = ""
+    keep_generations: int = 1  # of the index that have served, to go back to
     rerank_mode: Mode = "auto"  # of searches that name none
     rerank_margins: tuple[Margin, ...] = ()
     rerank_top_k: int = 20
@@ -64,6 +65,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         proxies=_integer(environment, "TRUSTED_PROXIES", 0, 0, 10),
         deployment=environment.get("ONEBOX_DEPLOYMENT", ""),
         redis_url=environment.get("REDIS_URL", ""),
+        keep_generations=_integer(environment, "STORE_KEEP_GENERATIONS", 1, 0, 10),
         rerank_mode=_mode(environment, "RERANK_MODE"),
         rerank_margins=_margins(environment, "RERANK_AUTO_MARGINS"),
         rerank_top_k=_integer(environment, "RERANK_TOP_K", 20, 0, 200),

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 
 from pipeline.threads import available_threads
 
@@ -24,3 +25,11 @@ def keep_freed_memory() -> bool:
         return False
     settings = {M_MMAP_THRESHOLD: MAPPED, M_TRIM_THRESHOLD: KEPT, M_ARENA_MAX: available_threads()}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def give_back() -> None:
+    """Return to the kernel what is free: a model's memory, once it is not needed any more."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,22 +1,32 @@
-"""Commands on the database; each prints one JSON line.
+"""Commands on the database; each prints one JSON line, an error as one sentence on standard error (exit code 1).
 
-migrate: the schema, then the generation that the wanted embedding model needs.
-fits: whether the indexed documents allow an embedding; exit code 3 and the reason when they do not.
-releases: the model releases that indexes were made with.
-requeue: what was given up, or the named documents of it, is tried again.
+migrate: the schema, then the generation that the wanted embedding model (EMBED_RELEASE) needs: at once, or built by
+    the worker and switched to by the app. {changed, revision, release, generation: what was done, generations}.
+generations: {changed, serving, next, kept}; what they hold is told by store/switching.py::status. While next is not
+    null and its state not refused, the box is on its way there; then serving is what was wanted last.
+watch: waits at most --seconds for the box to get there. {changed, finished, refused, lines: how far it is, in words}.
+fits: {changed, fits, documents, second, why, counted}: whether disk and memory allow the index of an embedding;
+    `second` is false where no second generation is needed. Exit code 3 and the reason when they do not.
+drop: [ID ...] of generations, none means all kept ones; {changed, dropped}. The one that serves is refused.
+retry: a refused generation is built on and judged again. {changed, generation}.
+releases: the model releases that generations need. {changed, releases}.
+requeue: what was given up, or the named documents of it, is tried again. {changed, requeued}.
+
+STORE_KEEP_GENERATIONS (1) is how many generations that have served are kept to go back to.
 """
 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 import psycopg
 
-from store import generations, jobs, wanted
+from store import fitting, generations, jobs, switching, wanted
 from store.connection import connect, conninfo
 from store.errors import StoreError
-from store.generations import Generation, Index
+from store.generations import Index
 from store.migrate import migrate, wait_for_database
 from text import analyser, chunker
 
@@ -41,11 +51,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("migrate").set_defaults(run=_migrate)
+    commands.add_parser("generations").set_defaults(run=_generations)
+    watch = commands.add_parser("watch")
+    watch.set_defaults(run=_watch)
+    watch.add_argument("--seconds", type=float, default=10.0, help="at most; 0 looks once (default: %(default)s)")
     fits = commands.add_parser("fits")
     fits.set_defaults(run=_fits)
     which = fits.add_mutually_exclusive_group(required=True)
     which.add_argument("--release", help="ID of a release in the models folder")
     which.add_argument("--space", type=json.loads, help="JSON object; null where a value is not known yet")
+    for name, what in (
+        ("disk-free", "free on the file system of the database"),
+        ("app-memory", "that the app's container may have"),
+        ("worker-memory", "that the worker's container may have"),
+    ):
+        fits.add_argument(f"--{name}", type=int, metavar="BYTES", help=f"bytes {what}; not counted without it")
+    drop = commands.add_parser("drop")
+    drop.set_defaults(run=_drop)
+    drop.add_argument("generations", nargs="*", type=int, metavar="ID", help="none means all that are kept")
+    commands.add_parser("retry").set_defaults(run=_retry)
     commands.add_parser("releases").set_defaults(run=_releases)
     requeue = commands.add_parser("requeue")
     requeue.set_defaults(run=_requeue)
@@ -55,38 +79,78 @@ def _parser() -> argparse.ArgumentParser:
 
 def _migrate(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     # Read first: a model that is not there should not leave a changed schema behind.
-    index = _read(wanted.embedding_folder())
+    index, keep = _read(wanted.embedding_folder()), switching.keep_limit()
     where = conninfo()
     wait_for_database(where, seconds=WAIT_SECONDS)
     before, after = migrate(where)
     with connect(where) as database:
-        outcome = generations.ensure(database, index)
+        outcome = switching.want(database, index)
+        pruned = switching.prune(database, keep)
+        status = switching.status(database)
     return {
-        "changed": before != after or outcome.changed,
+        "changed": before != after or outcome.changed or bool(pruned),
         "revision": after,
         "generation": outcome.done,
         "release": index.release,
+        "generations": status,
     }, 0
 
 
-def _fits(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+def _generations(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     with connect(conninfo()) as database:
-        found, documents = generations.active(database), generations.count_documents(database)
-    asked = _read(wanted.embedding_release(options.release)) if options.release else None
-    why = None
-    if found is not None and documents:
-        index = asked or _index(found, options.space)
-        if (index.space, index.dimension) != (found.space, found.dimension):
-            why = generations.refusal(found, index, documents)
-            print(why, file=sys.stderr)
-    return {"changed": False, "fits": why is None, "documents": documents}, REFUSED if why else 0
+        return {"changed": False, **switching.status(database)}, 0
 
 
-def _index(found: Generation, space: dict[str, object]) -> Index:
-    """What is asked for before it is built: what is not known yet is taken to be as it is."""
-    known = {name: value for name, value in space.items() if value is not None}
-    merged = {**found.space, **known}
-    return Index(merged, int(str(merged["dimension"])), "the wanted model", found.chunker, found.analyser)
+def _watch(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    give_up = time.monotonic() + options.seconds
+    with connect(conninfo()) as database:
+        while True:
+            following = switching.status(database)["next"]
+            refused = bool(following) and following["state"] == "refused"
+            if following is None or refused or time.monotonic() > give_up:
+                break
+            time.sleep(0.5)
+    return {
+        "changed": False,
+        "finished": following is None or refused,
+        "refused": refused,
+        "lines": [following["summary"]] if following else [],
+    }, 0
+
+
+def _drop(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    with connect(conninfo()) as database:
+        if options.generations:
+            for identity in options.generations:
+                switching.drop(database, identity)
+            dropped = options.generations
+        else:
+            dropped = switching.prune(database, 0)
+    return {"changed": bool(dropped), "dropped": dropped}, 0
+
+
+def _retry(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    with connect(conninfo()) as database:
+        outcome = switching.retry(database)
+    return {"changed": outcome.changed, "generation": outcome.done}, 0
+
+
+def _fits(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    folder = wanted.embedding_release(options.release) if options.release else None
+    space = _read(folder).space if folder else options.space
+    limits = fitting.Limits(disk_free=options.disk_free, app=options.app_memory, worker=options.worker_memory)
+    with connect(conninfo()) as database:
+        report = fitting.check(database, space, folder, limits)
+    if report.why:
+        print(report.why, file=sys.stderr)
+    return {
+        "changed": False,
+        "fits": report.why is None,
+        "documents": report.documents,
+        "second": report.second,
+        "why": report.why,
+        "counted": report.counted,
+    }, REFUSED if report.why else 0
 
 
 def _read(folder: Path) -> Index:
@@ -95,7 +159,8 @@ def _read(folder: Path) -> Index:
 
 def _releases(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     with connect(conninfo()) as database:
-        named = sorted({generation.release for generation in generations.every(database)})
+        every = generations.every(database)
+    named = sorted({name for one in every for name in (one.release, one.wanted_release) if name})
     return {"changed": False, "releases": named}, 0
 
 

@@ -11,7 +11,7 @@ from psycopg.errors import UndefinedTable
 from psycopg.types.json import Jsonb
 
 from store.connection import Database
-from store.errors import StoreError
+from store.errors import NoGenerationError, StoreError
 from store.statements import statement
 
 PLAIN_STORAGE_LIMIT = 1500  # dimensions: 4 bytes each must fit into an 8 KB page with the rest of the row
@@ -30,7 +30,12 @@ class Index:
 
 @dataclass(frozen=True)
 class Generation:
-    """A row of `generations`. `chunks` and `lexemes` are totals."""
+    """A row of `generations`. `chunks` and `lexemes` are totals.
+
+    `release` computes its vectors; `wanted_release`, of the same space, is to be compared with it before it takes over.
+    `why` says why it is refused, or does not get on. `gate` is what was measured
+    before it became ready. `retired` is true of one that has served before.
+    """
 
     id: int
     state: str
@@ -41,6 +46,14 @@ class Generation:
     analyser: str
     chunks: int
     lexemes: int
+    wanted_release: str | None
+    why: str | None
+    gate: dict[str, Any] | None
+    retired: bool
+
+    def holds(self, wanted: Index) -> bool:
+        """Whether its vectors are of the wanted embedding space."""
+        return (self.space, self.dimension) == (wanted.space, wanted.dimension)
 
     @property
     def tables(self) -> dict[str, sql.Composable]:
@@ -48,7 +61,11 @@ class Generation:
         return {name: sql.Identifier(f"generation_{self.id}_{name}") for name in ("chunks", "lexemes", "frequencies")}
 
 
-COLUMNS = "id, state, space, release, dimension, chunker, analyser, chunks, lexemes"
+COLUMNS = (
+    "id", "state", "space", "release", "dimension", "chunker", "analyser", "chunks", "lexemes", "wanted_release", "why",
+    "gate",
+)  # fmt: skip
+UPCOMING = ("building", "ready", "refused")  # states of the one that is to take the place of the active one
 
 
 def active(database: Database) -> Generation | None:
@@ -71,16 +88,28 @@ def serving(database: Database) -> Generation:
 
 
 def get(database: Database, generation_id: int) -> Generation:
-    """StoreError if there is none."""
-    row = database.execute("SELECT * FROM generations WHERE id = %s", [generation_id]).fetchone()
-    if row is None:
-        raise StoreError(f"There is no generation {generation_id}.")
-    return _generation(row)
+    """NoGenerationError if there is none."""
+    generation = find(database, generation_id)
+    if generation is None:
+        raise NoGenerationError(f"There is no generation {generation_id}.")
+    return generation
 
 
 def every(database: Database) -> list[Generation]:
     """All generations, oldest first."""
     return [_generation(row) for row in database.execute("SELECT * FROM generations ORDER BY id").fetchall()]
+
+
+def upcoming(database: Database) -> Generation | None:
+    """The generation that is to take the place of the active one: it is built, ready to serve, or refused."""
+    row = database.execute("SELECT * FROM generations WHERE state = ANY(%s)", [list(UPCOMING)]).fetchone()
+    return _generation(row) if row else None
+
+
+def find(database: Database, generation_id: int) -> Generation | None:
+    """As `get`; None if there is none."""
+    row = database.execute("SELECT * FROM generations WHERE id = %s", [generation_id]).fetchone()
+    return _generation(row) if row else None
 
 
 def read_wanted(release_folder: Path, *, chunker: str, analyser: str) -> Index:
@@ -98,39 +127,11 @@ def read_wanted(release_folder: Path, *, chunker: str, analyser: str) -> Index:
     return Index(space=space, dimension=dimension, release=manifest["id"], chunker=chunker, analyser=analyser)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What `ensure` did, in words."""
-
-    changed: bool
-    done: str
-
-
-def ensure(database: Database, wanted: Index) -> Outcome:
-    """Make the active generation fit what is wanted.
-
-    StoreError when documents are indexed in another embedding space: their vectors cannot be compared with new ones.
-    """
-    with database.transaction():
-        # Nobody adds a document in between; a submit that waits here queues its items in what is active afterwards.
-        database.execute("LOCK TABLE active_generation, documents IN SHARE ROW EXCLUSIVE MODE")
-        found = active(database)
-        if found is None:
-            return Outcome(True, f"created generation {_create_active(database, wanted).id}")
-        if found.space == wanted.space and found.dimension == wanted.dimension:
-            return _keep(database, found, wanted)
-        documents = count_documents(database)
-        if documents:
-            raise StoreError(refusal(found, wanted, documents))
-        drop(database, found)
-        return Outcome(True, f"replaced generation {found.id} by {_create_active(database, wanted).id}")
-
-
 def create(database: Database, wanted: Index, *, state: str) -> Generation:
     """A new generation with empty tables."""
     row = database.execute(
         "INSERT INTO generations (state, space, release, dimension, chunker, analyser)"
-        f" VALUES (%s, %s, %s, %s, %s, %s) RETURNING {COLUMNS}",
+        " VALUES (%s, %s, %s, %s, %s, %s) RETURNING *",
         [state, Jsonb(wanted.space), wanted.release, wanted.dimension, wanted.chunker, wanted.analyser],
     ).fetchone()
     assert row is not None
@@ -143,10 +144,15 @@ def create(database: Database, wanted: Index, *, state: str) -> Generation:
 
 
 def drop(database: Database, generation: Generation) -> None:
-    """Remove a generation with all that was computed in it, the pointer included if it points there."""
+    """Remove a generation with all that was computed in it, the pointer included if it points there.
+
+    Needs a transaction that holds the lock of `documents` against writers. Items go first: a worker that stores a
+    result locks its item before anything of the generation.
+    """
     database.execute("DELETE FROM active_generation WHERE generation_id = %s", [generation.id])
-    database.execute(statement("drop_generation", **generation.tables))
+    database.execute("DELETE FROM items WHERE generation_id = %s", [generation.id])
     database.execute("DELETE FROM generations WHERE id = %s", [generation.id])
+    database.execute(statement("drop_generation", **generation.tables))
 
 
 def count_documents(database: Database) -> int:
@@ -161,33 +167,5 @@ def _create_active(database: Database, wanted: Index) -> Generation:
     return generation
 
 
-def _keep(database: Database, found: Generation, wanted: Index) -> Outcome:
-    recut = (found.chunker, found.analyser) != (wanted.chunker, wanted.analyser)
-    if not recut and found.release == wanted.release:
-        return Outcome(False, f"kept generation {found.id}")
-    database.execute(
-        "UPDATE generations SET release = %s, chunker = %s, analyser = %s WHERE id = %s",
-        [wanted.release, wanted.chunker, wanted.analyser, found.id],
-    )
-    if not recut:
-        return Outcome(True, f"kept generation {found.id}, now computed by release {wanted.release}")
-    queued = database.execute(statement("queue_again"), {"generation": found.id}).rowcount
-    return Outcome(True, f"kept generation {found.id}, queued {queued} documents to be cut and analysed again")
-
-
-def refusal(found: Generation, wanted: Index, documents: int) -> str:
-    """Why `wanted` cannot become active: how its embedding space differs from the one that documents are indexed in."""
-    differences = ", ".join(
-        f"{key} {found.space.get(key)!r} instead of {wanted.space.get(key)!r}"
-        for key in sorted(found.space.keys() | wanted.space.keys())
-        if found.space.get(key) != wanted.space.get(key)
-    )
-    return (
-        f"{documents} documents are indexed by {found.release}, whose vectors cannot be mixed with those of "
-        f"{wanted.release} ({differences or 'another dimension'}); keep the previous embedding model, "
-        "or delete the documents first."
-    )
-
-
 def _generation(row: Mapping[str, Any]) -> Generation:
-    return Generation(**{name: row[name] for name in COLUMNS.split(", ")})
+    return Generation(**{name: row[name] for name in COLUMNS}, retired=row["retired_at"] is not None)

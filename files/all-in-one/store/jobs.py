@@ -1,6 +1,6 @@
 """The life of an item: claimed under a lease, renewed, then done, released, or parked. Workers may die at any point."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,15 +24,22 @@ class Item:
     text: str
 
 
-def claim(database: Database, worker: str, *, lease_seconds: float, max_attempts: int) -> Item | None:
+def claim(
+    database: Database, worker: str, *, lease_seconds: float, max_attempts: int, without: Collection[int] = ()
+) -> Item | None:
     """The next item, now leased to `worker`, its attempt counted before any work is done. None if nothing waits.
 
+    What the serving generation lacks goes first, then what is missing in the one that is built, then in the kept ones;
+    generations of `without` are left alone.
     Items whose lease ran out are first queued again, or parked once they have used up `max_attempts`.
     """
     with database.transaction():
         database.execute(statement("expire_leases"), {"max_attempts": max_attempts})
-        row = database.execute(statement("claim_item"), {"worker": worker, "lease": lease_seconds}).fetchone()
-    return Item(**row) if row else None
+        for generation in database.execute(statement("queue_order"), {"without": list(without)}).fetchall():
+            wanted = {"worker": worker, "lease": lease_seconds, "generation": generation["id"]}
+            if row := database.execute(statement("claim_item"), wanted).fetchone():
+                return Item(**row)
+    return None
 
 
 def renew(database: Database, item_id: int, worker: str, *, lease_seconds: float) -> bool:
@@ -103,7 +110,7 @@ def status(database: Database, job_id: UUID) -> dict[str, Any] | None:
 
 
 def queue(database: Database) -> dict[str, Any]:
-    """{queued, running, parked, oldest_seconds}: what waits, and for how long."""
+    """{queued, running, parked, oldest_seconds}: what the serving generation waits for, and for how long."""
     row = database.execute(statement("queue_depth")).fetchone()
     assert row is not None
     return row

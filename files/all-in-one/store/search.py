@@ -39,14 +39,19 @@ class Owner(NamedTuple):
 
 
 def nearest(
-    database: Database, generation: Generation, vector: Sequence[float], limit: int, filters: Sequence[Filter] = ()
+    database: Database,
+    generation: Generation,
+    vector: Sequence[float] | str,
+    limit: int,
+    filters: Sequence[Filter] = (),
 ) -> dict[int, float]:
     """{chunk: inner product} of the `limit` nearest chunks of documents that `filters` allow, nearest first.
 
-    Needs a transaction.
+    Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
-    wanted = {"vector": vector_text(vector), "limit": limit, **values}
+    text = vector if isinstance(vector, str) else vector_text(vector)
+    wanted = {"vector": text, "limit": limit, **values}
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
         query = statement("nearest_allowed", condition=holds, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}

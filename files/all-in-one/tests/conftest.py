@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import tiny_models
 
-from store import generations
+from store import generations, switching
 from store.connection import Database, connect
 from store.migrate import migrate
 from text import analyser, chunker
@@ -59,7 +59,7 @@ def ready_database(postgres: postgres_server.Server, migrated: str, index: gener
     """Connection string of a database with the first small model's generation, one for the whole module."""
     for where in _database(postgres, migrated):
         with connect(where) as connection:
-            generations.ensure(connection, index)
+            switching.want(connection, index)
         yield where
 
 
@@ -105,7 +105,7 @@ def index(releases: Path) -> generations.Index:
 @pytest.fixture
 def generation(database: Database, index: generations.Index) -> generations.Generation:
     """The active generation of `database`."""
-    generations.ensure(database, index)
+    switching.want(database, index)
     active = generations.active(database)
     assert active is not None
     return active

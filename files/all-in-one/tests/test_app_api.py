@@ -410,7 +410,7 @@ def reranked_with(box: Box, margin: Margin, fusion: Fusion = "hybrid") -> dict[s
     """What /search would say of reranking with this margin set."""
     services = box.services
     search = Search(services.pool, services.vectors, Reranking(top_k=20, deadline=2.0, margins=[margin]))
-    report: dict[str, Any] = search.run(services.models.get(), Request("e204", 3, "auto", fusion))["rerank"]
+    report: dict[str, Any] = search.run(services.models.get, Request("e204", 3, "auto", fusion))["rerank"]
     return report
 
 

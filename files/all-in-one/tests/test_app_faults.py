@@ -21,7 +21,7 @@ from app.gauges import Gauges
 from app.main import create_app
 from app.services import make
 from app.settings import Settings
-from store import connection, generations
+from store import connection, generations, switching
 from store.connection import connect
 from store.migrate import migrate
 
@@ -96,7 +96,7 @@ def test_without_the_database_it_says_so_and_recovers(
     database = own_postgres.conninfo("postgres")
     migrate(database)
     with connect(database) as connection:
-        generations.ensure(connection, index)
+        switching.want(connection, index)
     with running_app(database, Settings()) as box, running_worker(database, tmp_path):
         box.ingest(*DOCUMENTS)
         assert box.client.get("/readyz").status_code == 200
@@ -237,7 +237,7 @@ def test_before_the_migration_it_waits_and_then_serves(
         assert client.get("/health").json()["models"] is None
         migrate(empty_database)
         with connect(empty_database) as connection:
-            generations.ensure(connection, index)
+            switching.want(connection, index)
         eventually(lambda: client.get("/readyz").status_code == 200)
 
 
@@ -254,16 +254,18 @@ def test_a_reranker_out_of_time_leaves_the_first_order(
         assert first == box.found("반품은 며칠", rerank=False)
 
 
-def test_another_active_generation_is_not_ready(
-    database_url: str, index: generations.Index, model_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_a_generation_that_was_replaced_is_followed_without_a_failed_request(
+    database_url: str, index: generations.Index, releases: Path, model_environment: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(readiness, "KEEP", 0.0)
+    other = generations.read_wanted(
+        releases / "releases" / "tiny-embedding-2", chunker=index.chunker, analyser=index.analyser
+    )
     with connect(database_url) as connection:
-        generations.ensure(connection, index)
+        switching.want(connection, index)
         with running_app(database_url, Settings()) as box:
+            assert box.post("/search", query="반품").json()["models"]["embedding"] == "tiny-embedding-1"
+            # Without documents nothing has to be built: the generation is replaced, its tables are gone.
+            switching.want(connection, other)
+            answer = box.post("/search", query="반품")
+            assert (answer.status_code, answer.json()["models"]["embedding"]) == (200, "tiny-embedding-2")
             assert box.client.get("/readyz").status_code == 200
-            new = generations.create(connection, index, state="active")
-            connection.execute("UPDATE active_generation SET generation_id = %s", [new.id])
-            answer = box.client.get("/readyz")
-            assert answer.status_code == 503
-            assert "restart the app" in answer.json()["error"]["message"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from store import documents, generations
+from store import documents, generations, switching
 from store.connection import Database, connect
 from store.documents import Document
 from store.errors import StoreError
@@ -18,6 +18,9 @@ def wanted(releases: Path, release: str) -> Index:
 
 def undo_revisions_after_the_first(database: Database) -> None:
     database.execute("DROP TABLE job_refusals")
+    database.execute("DROP INDEX generations_next, items_queued_in")
+    for column in ("wanted_release", "why", "gate", "retired_at"):
+        database.execute(f"ALTER TABLE generations DROP COLUMN {column}")
     database.execute("DROP INDEX documents_metadata")
     database.execute("UPDATE alembic_version SET version_num = '0001'")
 
@@ -53,12 +56,12 @@ def test_before_the_migration_nothing_serves(empty_database: str) -> None:
 def test_before_the_first_generation_nothing_serves(database: Database, releases: Path) -> None:
     with pytest.raises(StoreError, match="run `python -m store migrate` first"):
         generations.serving(database)
-    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    switching.want(database, wanted(releases, "tiny-embedding-1"))
     assert generations.serving(database).release == "tiny-embedding-1"
 
 
 def test_the_first_generation_comes_from_the_release(database: Database, releases: Path) -> None:
-    outcome = generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    outcome = switching.want(database, wanted(releases, "tiny-embedding-1"))
     active = generations.active(database)
     assert outcome.changed
     assert active is not None
@@ -66,15 +69,16 @@ def test_the_first_generation_comes_from_the_release(database: Database, release
 
 
 def test_the_same_release_again_changes_nothing(database: Database, releases: Path) -> None:
-    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
-    assert not generations.ensure(database, wanted(releases, "tiny-embedding-1")).changed
+    switching.want(database, wanted(releases, "tiny-embedding-1"))
+    assert not switching.want(database, wanted(releases, "tiny-embedding-1")).changed
 
 
-def test_another_release_of_the_same_space_keeps_the_index(database: Database, releases: Path) -> None:
-    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+def test_without_documents_another_release_of_the_same_space_takes_over_at_once(
+    database: Database, releases: Path
+) -> None:
+    switching.want(database, wanted(releases, "tiny-embedding-1"))
     before = generations.active(database)
-    documents.submit(database, [Document("a", "text")])
-    outcome = generations.ensure(database, wanted(releases, "tiny-embedding-1-again"))
+    outcome = switching.want(database, wanted(releases, "tiny-embedding-1-again"))
     after = generations.active(database)
     assert outcome.changed
     assert before and after and after.id == before.id
@@ -82,27 +86,18 @@ def test_another_release_of_the_same_space_keeps_the_index(database: Database, r
 
 
 def test_another_space_replaces_an_empty_index(database: Database, releases: Path) -> None:
-    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
+    switching.want(database, wanted(releases, "tiny-embedding-1"))
     before = generations.active(database)
-    generations.ensure(database, wanted(releases, "tiny-embedding-2"))
+    switching.want(database, wanted(releases, "tiny-embedding-2"))
     after = generations.active(database)
     assert before and after and after.id != before.id
     assert [generation.id for generation in generations.every(database)] == [after.id]
 
 
-def test_another_space_is_refused_while_there_are_documents(database: Database, releases: Path) -> None:
-    generations.ensure(database, wanted(releases, "tiny-embedding-1"))
-    documents.submit(database, [Document("a", "text")])
-    with pytest.raises(StoreError, match=r"1 documents are indexed by tiny-embedding-1.*revision '1' instead of '2'"):
-        generations.ensure(database, wanted(releases, "tiny-embedding-2"))
-    active = generations.active(database)
-    assert active and active.release == "tiny-embedding-1"
-
-
 def test_another_chunker_queues_every_document_again(database: Database, generation: Generation, index: Index) -> None:
     documents.submit(database, [Document("a", "text"), Document("b", "text")])
     database.execute("UPDATE items SET state = 'done'")
-    outcome = generations.ensure(
+    outcome = switching.want(
         database, Index(index.space, index.dimension, index.release, "another chunker", index.analyser)
     )
     queued = database.execute("SELECT document_id FROM items WHERE state = 'queued' ORDER BY 1").fetchall()

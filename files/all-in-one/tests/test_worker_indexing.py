@@ -11,7 +11,7 @@ from box import PATIENCE, running_worker
 
 from app import log
 from pipeline.embedder import Embedder
-from store import documents, generations, jobs
+from store import documents, generations, jobs, switching
 from store.connection import Database
 from store.documents import Document
 from store.generations import Generation
@@ -100,7 +100,7 @@ def test_a_poison_document_is_parked_and_the_others_are_indexed(
     wanted = generations.read_wanted(
         releases / "releases" / "tiny-embedding-3", chunker=chunker.VERSION, analyser=analyser.VERSION
     )
-    generations.ensure(database, wanted)
+    switching.want(database, wanted)
     job = documents.submit(
         database, [Document("before", "반품 정책"), Document("poison", "[PAD][PAD]"), Document("after", "배송 정책")]
     )

@@ -9,7 +9,7 @@ import postgres_server
 import pytest
 from payload_process import Process, environment, run
 
-from store import documents, generations, jobs
+from store import documents, generations, jobs, switching
 from store.connection import Database, connect
 from store.documents import Document
 from store.generations import Generation, get
@@ -144,7 +144,7 @@ def test_the_document_at_hand_when_the_database_goes_away_loses_no_attempt(
     workers = Workers(environment(where, model_environment, tmp_path, WORKER_LEASE_SECONDS="3600"), tmp_path)
     try:
         with connect(where) as database:
-            generations.ensure(database, index)
+            switching.want(database, index)
             documents.submit(database, [Document("long", LONG)])
             worker = workers.start()
             wait_for_state(database, "running")

@@ -26,9 +26,16 @@ SAMPLE = [
 
 
 def write_embedding_release(
-    folder: Path, *, revision: str = "1", release: str = "", prefixes: dict[str, str] = PREFIXES
+    folder: Path,
+    *,
+    revision: str = "1",
+    release: str = "",
+    prefixes: dict[str, str] = PREFIXES,
+    seed: int | None = None,
 ) -> Path:
     """An embedding release whose space is told apart by `revision`; another `release` has the same vectors.
+
+    Unless another `seed` gives it others, as a release would have that was built wrong.
 
     A text of nothing but special tokens, such as [PAD], has the vector zero, unless a prefix gives it one.
     """
@@ -48,7 +55,7 @@ def write_embedding_release(
         "dimension": DIMENSION,
         "profile": {"name": "tiny-embedding", "prefixes": prefixes, "default_input_type": "query", "normalize": True},
     }
-    table = _table(tokenizer.get_vocab_size(), DIMENSION, seed=int(revision))
+    table = _table(tokenizer.get_vocab_size(), DIMENSION, seed=int(revision) if seed is None else seed)
     return _write(folder / identity, manifest, tokenizer, _embedding_graph(table))
 
 

@@ -34,6 +34,10 @@ class Indexer:
         """True while it computes for this generation, with this model."""
         return self.generation.id == generation.id and self._embedder is embedder
 
+    @property
+    def embedder(self) -> Embedder:
+        return self._embedder
+
     def prove_alive(self) -> None:
         """One real inference."""
         self._embedder.encode_array(["alive"], input_type="passage")

@@ -1,4 +1,8 @@
-"""Claim, compute, store, again. Whatever kills this process, the item is finished by whoever comes next, once."""
+"""Claim, compute, store, again. Whatever kills this process, the item is finished by whoever comes next, once.
+
+Every generation has its own model here, loaded when there is something to compute with it, and freed with the
+generation. One that cannot be loaded holds up its own generation only, unless that is the one that serves.
+"""
 
 import os
 import secrets
@@ -6,20 +10,22 @@ import socket
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import psycopg
 
 from app.log import log, log_exception
+from pipeline import footprint, heap
 from pipeline.embedder import Embedder
 from pipeline.errors import ModelError
 from pipeline.loading import Loader
-from store import generations, jobs, results, wanted
+from store import generations, jobs, results, switching, wanted
 from store.connection import Database, connect
 from store.errors import StoreError
 from store.generations import Generation
 from store.jobs import Item
 from text.analyser import Analyser
-from worker import heartbeat
+from worker import gate, heartbeat, labelled
 from worker.indexing import Indexer, Interrupted
 from worker.lease import LeaseKeeper
 from worker.metrics import Metrics
@@ -27,6 +33,8 @@ from worker.settings import Settings
 
 RECONNECT = 1.0  # seconds
 PROOF = 30.0  # seconds without a document after which an inference shows that the model still works
+LOOK = 1.0  # seconds between two looks at which generations there are
+SET_ASIDE = 30.0  # seconds until a generation whose model could not be loaded is tried again
 LONGEST_REASON = 500
 
 
@@ -40,8 +48,11 @@ class Worker:
         self.stop = threading.Event()
         self.metrics = Metrics()
         self._analyser = Analyser()
-        self._embedding = Loader("embedding", lambda folder: Embedder(folder, threads=settings.threads))
-        self._indexer: Indexer | None = None
+        self._loaders: dict[int, Loader[Embedder]] = {}
+        self._indexers: dict[int, Indexer] = {}
+        self._aside: dict[int, float] = {}  # generations, each until when (time.monotonic())
+        self._serving = 0  # the generation, when it was looked at last
+        self._looked_at = 0.0
         self._proven_at = 0.0
 
     def run(self) -> None:
@@ -73,26 +84,115 @@ class Worker:
         self._prove(self._indexer_for(generations.serving(database)))
 
     def _turn(self, database: Database) -> None:
-        """One item, or a short sleep."""
+        """One item, or a short sleep; now and then a look at the generations."""
         item = jobs.claim(
-            database, self.name, lease_seconds=self._settings.lease, max_attempts=self._settings.max_attempts
+            database,
+            self.name,
+            lease_seconds=self._settings.lease,
+            max_attempts=self._settings.max_attempts,
+            without=[one for one, until in self._aside.items() if one != self._serving and time.monotonic() < until],
         )
         if item:
             self._process(database, item)
-        else:
+        # Where nothing waits is where a generation is complete.
+        if not item or time.monotonic() - self._looked_at > LOOK:
+            self._look(database)
+            self._looked_at = time.monotonic()
+        if not item:
             self.stop.wait(self._settings.poll)
-            if self._indexer and time.monotonic() - self._proven_at > PROOF:
-                self._prove(self._indexer)
         heartbeat.beat(self._settings.heartbeat)
+
+    def _look(self, database: Database) -> None:
+        """Forget what is gone, judge what is complete, and show that the serving generation's model still works."""
+        every = generations.every(database)
+        self._forget(set(self._indexers) - {one.id for one in every})
+        serving = next((one for one in every if one.state == "active"), None)
+        if serving is None:
+            raise StoreError("There is no active generation; run `python -m store migrate` first.")
+        self._serving = serving.id
+        coming = next((one for one in every if one.state in ("building", "ready")), None)
+        if coming and time.monotonic() > self._aside.get(coming.id, 0.0):
+            try:
+                self._judge(database, serving, coming)
+            except ModelError as error:
+                self._set_aside(database, coming, str(error))
+        if serving.wanted_release and time.monotonic() > self._aside.get(serving.id, 0.0):
+            self._compare(database, serving, serving.wanted_release)
+        if time.monotonic() - self._proven_at > PROOF:
+            self._prove(self._indexer_for(serving))
+
+    def _judge(self, database: Database, serving: Generation, coming: Generation) -> None:
+        """Let the app serve a generation that is complete and good; record why if it is not."""
+        if switching.is_open(database, coming):
+            return
+        if coming.state == "ready" and not switching.first_given_up(database, coming):
+            return
+        verdict = gate.judge(database, serving, coming, self._goes_on)
+        if verdict and not verdict.why:
+            verdict = self._ask_both(serving, coming, verdict)
+        if verdict is None:
+            return
+        if verdict.why:
+            if switching.refuse(database, coming, verdict.why, verdict.figures, state=coming.state):
+                log("refused", "warning", generation=coming.id, why=verdict.why)
+        elif switching.accept(database, coming, verdict.figures):
+            log("ready", generation=coming.id, **verdict.figures)
+
+    def _ask_both(self, serving: Generation, coming: Generation, verdict: gate.Verdict) -> gate.Verdict | None:
+        """The verdict with what the operator's labelled queries say, if there are any; None when told to stop."""
+        try:
+            labels = labelled.read(labelled.file_of())
+            if not labels:
+                return verdict
+            sides = [(one, self._indexer_for(one).embedder) for one in (serving, coming)]
+        except labelled.LabelsError as error:
+            return gate.Verdict(f"{coming.release} could not be judged: {error}", verdict.figures)
+        compared = labelled.compare(self._where, labels, sides, self._analyser, self._goes_on)
+        return gate.with_labels(verdict, coming, compared) if compared else None
+
+    def _compare(self, database: Database, serving: Generation, release: str) -> None:
+        """Let another release of the same space take over, or build a generation with it, if its vectors disagree."""
+        try:
+            folder = wanted.embedding_release(release)
+            self._check_room(folder)
+            other = Loader("embedding", self._embedder).need([folder])
+        except (ModelError, StoreError) as error:
+            self._set_aside(database, serving, str(error))
+            return
+        verdict = gate.compare(database, serving, self._indexer_for(serving).embedder, other, self._goes_on)
+        if verdict is None:
+            return
+        if verdict.why:
+            if switching.rebuild(database, serving, verdict.why):
+                log("disagreed", "warning", generation=serving.id, why=verdict.why)
+        elif switching.adopt(database, serving, verdict.figures):
+            log("adopted", generation=serving.id, release=release, **verdict.figures)
+        del other
+        heap.give_back()
+
+    def _embedder(self, folder: Path) -> Embedder:
+        return Embedder(folder, threads=self._settings.threads)
+
+    def _goes_on(self) -> bool:
+        heartbeat.beat(self._settings.heartbeat)
+        return not self.stop.is_set()
 
     def _process(self, database: Database, item: Item) -> None:
         started = time.monotonic()
+        generation = generations.find(database, item.generation_id)
+        if generation is None:  # dropped since, and the item with it
+            return
         try:
-            indexer = self._indexer_for(generations.get(database, item.generation_id))
-        except (StoreError, ModelError):
+            indexer = self._indexer_for(generation)
+        except ModelError as error:
             # A model that cannot be loaded is no fault of the document.
             jobs.release(database, item.id, self.name)
-            raise
+            if generation.state == "active":
+                raise
+            self._set_aside(database, generation, str(error))
+            return
+        if self._aside.pop(generation.id, None):
+            switching.stall(database, generation, None)
         try:
             stored = self._index(database, item, indexer)
         except Interrupted:
@@ -104,6 +204,11 @@ class Worker:
                 self._fail(database, item, error)
                 return
             raise
+        except psycopg.errors.UndefinedTable:
+            # The generation was dropped in the middle, and the item with it.
+            if generations.find(database, item.generation_id):
+                raise
+            log("dropped", item=item.id)
         except Exception as error:
             # Whatever a document does to the code, it must not keep the next one from being indexed.
             self._fail(database, item, error)
@@ -128,15 +233,42 @@ class Worker:
         return len(chunks)
 
     def _indexer_for(self, generation: Generation) -> Indexer:
-        embedder = self._embedding.need(wanted.embedding_candidates(generation))
-        current = self._indexer
+        """ModelError when its model cannot be loaded, or there is no memory for it beside those that are."""
+        loader = self._loaders.get(generation.id)
+        if loader is None:
+            if generation.state != "active":
+                self._check_room(next(wanted.embedding_candidates(generation)))
+            loader = self._loaders[generation.id] = Loader("embedding", self._embedder)
+        embedder = loader.need(wanted.embedding_candidates(generation))
+        current = self._indexers.get(generation.id)
         if current is None or not current.serves(generation, embedder):
-            current = self._indexer = Indexer(generation, embedder, self._analyser)
-            self.metrics.model = embedder
+            current = self._indexers[generation.id] = Indexer(generation, embedder, self._analyser)
+            if generation.state == "active":
+                self.metrics.model = embedder
             log("model_loaded", generation=generation.id, release=embedder.release_id)
-            if self._embedding.degraded:
-                log("degraded", "warning", why=self._embedding.degraded)
+            if loader.degraded:
+                log("degraded", "warning", why=loader.degraded)
         return current
+
+    def _check_room(self, folder: Path) -> None:
+        """ModelError where there is no memory for another model beside those that are loaded."""
+        loaded = [indexer.embedder.folder.folder for indexer in self._indexers.values() if indexer.embedder.folder]
+        if why := footprint.lacks(folder, loaded):
+            raise ModelError(f"{folder.name} is not loaded beside another: {why} Raise stack_worker_memory_mb.")
+
+    def _set_aside(self, database: Database, generation: Generation, why: str) -> None:
+        self._aside[generation.id] = time.monotonic() + SET_ASIDE
+        switching.stall(database, generation, why)
+        log("set_aside", "warning", generation=generation.id, why=why)
+
+    def _forget(self, gone: set[int]) -> None:
+        """Free the models of generations that there are no more."""
+        for generation in gone:
+            self._indexers.pop(generation)
+            self._loaders.pop(generation)
+            log("model_freed", generation=generation)
+        if gone:
+            heap.give_back()
 
     def _prove(self, indexer: Indexer) -> None:
         indexer.prove_alive()

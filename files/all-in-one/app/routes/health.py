@@ -13,7 +13,7 @@ from app.services import Needs, Services
 from pipeline import golden
 from pipeline.embedder import Embedder
 from pipeline.reranker import Reranker
-from store import generations, jobs
+from store import generations, jobs, switching
 
 router = APIRouter()
 
@@ -81,8 +81,9 @@ def _database(services: Services) -> dict[str, Any]:
             active = generations.active(database)
             documents = generations.count_documents(database)
             queue = jobs.queue(database)
+            status = switching.status(database)
     except (psycopg.Error, PoolTimeout):
-        return {"generation": None, "documents": None, "chunks": None, "queue": None}
+        return {"generation": None, "generations": None, "documents": None, "chunks": None, "queue": None}
     generation = (
         {"id": active.id, "release": active.release, "space": active.space, "dimension": active.dimension}
         if active
@@ -90,6 +91,7 @@ def _database(services: Services) -> dict[str, Any]:
     )
     return {
         "generation": generation,
+        "generations": status,
         "documents": documents,
         "chunks": active.chunks if active else 0,
         "queue": queue,

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app import filtering
 from app.answers import SearchAnswer, answered
-from app.models import describe
 from app.reranking import Mode
 from app.searching import Fusion, Request
 from app.services import Needs, Services
@@ -46,15 +45,10 @@ def search(request: SearchRequest, services: Needs) -> dict[str, Any]:
     """
     query = unicodedata.normalize("NFC", check_text(request.query, "query", most=services.settings.max_query))
     filters = filtering.parse(request.filter)
-    loaded = services.models.get()
     wanted = Request(query, request.top_k, _mode(request, services), request.fusion, filters)
-    answer = services.search.run(loaded, wanted)
+    answer = services.search.run(services.models.get, wanted)
     services.metrics.searched(answer)
-    models = {
-        "embedding": describe(loaded.embedder)["release"],
-        "reranker": describe(loaded.reranker)["release"] if loaded.reranker else None,
-    }
-    return {**answer, "models": models}
+    return answer
 
 
 def _mode(request: SearchRequest, services: Services) -> Mode:

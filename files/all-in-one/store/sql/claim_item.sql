@@ -1,7 +1,7 @@
 WITH next AS (
     SELECT id
     FROM items
-    WHERE state = 'queued' AND available_at <= now()
+    WHERE generation_id = %(generation)s AND state = 'queued' AND available_at <= now()
     ORDER BY available_at, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED

@@ -1,6 +1,6 @@
 CREATE TABLE {chunks} (
     id            bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    document_id   text     NOT NULL REFERENCES documents ON DELETE CASCADE,
+    document_id   text     NOT NULL,  -- no foreign key: dropping one would keep every search waiting
     ordinal       integer  NOT NULL,
     start_offset  integer  NOT NULL,  -- characters of the document's text, from 0
     end_offset    integer  NOT NULL,

@@ -1,4 +1,5 @@
--- The job waits for every pending item of its documents, whoever queued it.
+-- The job waits for every pending item of its documents in the generation that serves, whoever queued it: it is done
+-- when they are found. Another generation gets them too, and does not serve before it has.
 WITH given AS (
     SELECT * FROM unnest(%(ids)s::text[], %(hashes)s::bytea[]) AS given (id, content_hash)
 ),
@@ -6,6 +7,7 @@ pending AS (
     SELECT items.id, items.document_id
     FROM given
     JOIN items ON items.document_id = given.id AND items.content_hash = given.content_hash
+    JOIN active_generation USING (generation_id)
     WHERE items.state IN ('queued', 'running')
 ),
 job AS (

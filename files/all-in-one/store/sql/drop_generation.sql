@@ -1,1 +1,2 @@
-DROP TABLE {lexemes}, {frequencies}, {chunks};
+-- In the order in which a search reads them.
+DROP TABLE {chunks}, {frequencies}, {lexemes};

@@ -1,0 +1,34 @@
+"""How much of what is nearest the vector index of a generation finds."""
+
+from collections.abc import Callable
+
+from store.connection import Database
+from store.generations import Generation
+from store.search import nearest
+from store.statements import statement
+
+DEPTH = 10
+CANDIDATES = 100  # a search asks for as many of each kind
+ROUNDING = 1e-5  # of an inner product: equal vectors are equally near, whichever of them is found
+
+
+def measure(database: Database, generation: Generation, sample: int, go_on: Callable[[], bool]) -> float | None:
+    """recall@10 against comparing all vectors, the mean over `sample` of the generation's own vectors.
+
+    1.0 without a chunk. None once `go_on()` is False.
+    """
+    rows = database.execute(statement("sample_vectors", **generation.tables), {"sample": sample}).fetchall()
+    found = []
+    for row in rows:
+        if not go_on():
+            return None
+        with database.transaction():
+            approximate = list(nearest(database, generation, row["vector"], CANDIDATES).values())
+        with database.transaction():
+            database.execute("SET LOCAL enable_indexscan = off")
+            exact = database.execute(
+                statement("nearest_exactly", **generation.tables), {"vector": row["vector"], "limit": DEPTH}
+            ).fetchall()
+        least = exact[-1]["similarity"] - ROUNDING
+        found.append(min(1.0, sum(similarity >= least for similarity in approximate) / len(exact)))
+    return sum(found) / len(found) if found else 1.0
