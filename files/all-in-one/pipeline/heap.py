@@ -24,3 +24,10 @@ def keep_freed_memory() -> bool:
         return False
     settings = {M_MMAP_THRESHOLD: MAPPED, M_TRIM_THRESHOLD: KEPT, M_ARENA_MAX: available_threads()}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def give_back() -> None:
+    """Return to the kernel what is free: loading leaves much that was needed once. Nothing where it cannot be done."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
