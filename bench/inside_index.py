@@ -24,7 +24,7 @@ from app.services import Services, make
 from app.settings import Settings
 from bench.figures import latency
 from pipeline.embedder import Embedder
-from store import generations
+from store import generations, switching
 from store import search as stored
 from store.connection import Database, connect, conninfo
 from store.generations import Generation
@@ -85,7 +85,7 @@ def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[st
     embedder, words = Embedder(embedding_folder()), Analyser()
     wanted = generations.read_wanted(embedding_folder(), chunker=chunker.VERSION, analyser=analyser.VERSION)
     with connect(where) as database:
-        generations.ensure(database, wanted)
+        switching.want(database, wanted)
         index = _take_index(database, generations.serving(database))
         found = _fill(database, embedder, words, texts)
         found["index_build_seconds"] = _timed(lambda: database.execute(index))
@@ -185,10 +185,9 @@ def _recall(database: Database, embedder: Embedder, queries: Sequence[str]) -> d
 
 def _searches(services: Services, queries: Sequence[str]) -> dict[str, Any]:
     """Latency of whole searches without reranking, and the 95th percentile of each stage. No query is asked twice."""
-    loaded = services.models.get()
     timings = []
     for query in queries:
-        answer = services.search.run(loaded, Request(query, 10, "off", "hybrid"))
+        answer = services.search.run(services.models.get, Request(query, 10, "off", "hybrid"))
         timings.append(answer["timings_ms"])
     # The first ones touch what a start left cold.
     timings = timings[len(timings) // 10 :]

@@ -178,7 +178,8 @@ def table(queries: Sequence[Query], outcomes: Outcomes) -> str:
 
 def _told(comparison: Comparison) -> str:
     interval = f"[{comparison.low:+.3f}, {comparison.high:+.3f}]"
-    return f"{comparison.difference:+.3f} {interval} p={comparison.p:.3f}"
+    p = "p<0.001" if comparison.p < 0.001 else f"p={comparison.p:.3f}"
+    return f"{comparison.difference:+.3f} {interval} {p}"
 
 
 def _effort(outcomes: Outcomes) -> list[str]:

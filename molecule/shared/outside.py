@@ -13,6 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,28 @@ def search_key() -> str:
     return vm("cat /var/lib/onebox/secrets/search_key").strip()
 
 
+@dataclass(frozen=True)
+class Answer:
+    """`body` is decoded JSON; the names of `headers` are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def code(self) -> str | None:
+        """Of an error, the word for programs."""
+        return self.body["error"]["code"] if self.status >= 400 else None
+
+
 def call(path: str, body: Any = None, key: str | None = None, method: str | None = None) -> tuple[int, Any]:
     """Status and decoded JSON of one request."""
+    answer = ask(path, body, key, method)
+    return answer.status, answer.body
+
+
+def ask(path: str, body: Any = None, key: str | None = None, method: str | None = None) -> Answer:
+    """The answer to one request, whatever its status."""
     request = urllib.request.Request(URL + path, method=method or ("POST" if body is not None else "GET"))
     request.add_header("Content-Type", "application/json")
     if key:
@@ -49,10 +71,13 @@ def call(path: str, body: Any = None, key: str | None = None, method: str | None
     data = json.dumps(body).encode() if body is not None else None
     try:
         with urllib.request.urlopen(request, data, timeout=60) as response:
-            text = response.read()
-            return response.status, json.loads(text) if text else None
+            return _answer(response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")
+        return _answer(error.code, error.headers, error.read())
+
+
+def _answer(status: int, headers: Message, content: bytes) -> Answer:
+    return Answer(status, {name.lower(): value for name, value in headers.items()}, json.loads(content or b"null"))
 
 
 def put_document(key: str, identifier: str, text: str) -> None:

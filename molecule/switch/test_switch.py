@@ -32,21 +32,6 @@ WANTED: dict[str, object] = {
     "models_reranker": "demo-reranker-short",
     "models_extra_profiles": {"demo-reranker-short": SHORT},
 }
-OTHER_SPACE: dict[str, object] = {
-    "models_embedding": "e5-first-token",
-    "models_extra_profiles": {
-        "e5-first-token": {
-            "kind": "embedding",
-            "source": {"type": "demo", "builder": "e5"},
-            "route": "sentence-transformers",
-            "pooling": "cls",
-            "max_length": 512,
-            "dimension": 384,
-            "licence": "MIT",
-            "languages": ["multilingual"],
-        }
-    },
-}
 pytestmark = pytest.mark.timeout(1800)  # plays that build
 
 QUERIES = ("환불은 며칠 걸리나요?", "how do I return an item", "E-417", "비 오는 날 배송")
@@ -151,16 +136,6 @@ def test_one_playbook_gives_the_previous_one_back_without_building(key: str) -> 
 def test_rolling_back_what_nobody_names_says_what_to_write() -> None:
     code, output = play("rollback.yml")
     assert code != 0 and "models_rollback is not set; expected embedding or reranker" in output
-
-
-def test_an_embedding_of_another_space_is_refused_while_documents_exist(key: str) -> None:
-    before = release("emb")
-    code, output = play("models.yml", OTHER_SPACE)
-    assert code != 0
-    assert "documents are indexed by" in output and "pooling" in output
-    assert "Start building" not in output, "it was built first"
-    assert release("emb") == before
-    assert search(key, QUERIES[0]) > 0
 
 
 def test_the_audit_log_tells_who_did_what() -> None:

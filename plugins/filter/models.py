@@ -157,6 +157,21 @@ def model_pin_report(profiles: Profiles, asked: list[str], new: Profiles) -> lis
     return told
 
 
+def index_needs(answer: dict[str, Any]) -> str:
+    """What a second index takes, for the play's output: from what `python -m store fits` answered."""
+    counted = answer["counted"]
+    parts = [
+        f"{what} about {needed / 1e6:.0f} MB" + (f" of {there / 1e6:.0f} MB" if there is not None else "")
+        for what, needed, there in (
+            ("disk", counted["disk_needed"], counted["disk_free"]),
+            ("the app", counted["app_needed"], counted["app_memory"]),
+            ("the worker", counted["worker_needed"], counted["worker_memory"]),
+        )
+        if needed is not None
+    ]
+    return f"A second index is built beside the one that serves, of {answer['documents']} documents: {', '.join(parts)}"
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -168,4 +183,5 @@ class FilterModule:
             "model_pin_name_problems": model_pin_name_problems,
             "model_pin_names": model_pin_names,
             "model_pin_report": model_pin_report,
+            "index_needs": index_needs,
         }

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from app.log import log_exception
 from pipeline.errors import AbandonedError, ModelError, OverloadedError
-from store.errors import StoreError
+from store.errors import BusyError, StoreError
 
 TYPES = {
     400: "invalid_request_error",
@@ -70,6 +70,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(DiskFull, _disk_full)
     app.add_exception_handler(PoolTimeout, _database)
+    app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(StoreError, _not_ready)
     app.add_exception_handler(ModelError, _model)
     app.add_exception_handler(OverloadedError, _overloaded)
@@ -106,6 +107,11 @@ def _database(_: Request, error: Exception) -> JSONResponse:
     log_exception("database_unavailable", error)
     answer = ApiError(503, "The database does not answer; try again.", code="database_unavailable", retry_after=2)
     return response(answer)
+
+
+def _busy(_: Request, __: Exception) -> JSONResponse:
+    message = "The box is overloaded: every connection to its database is in use. Try again in 2 s."
+    return response(ApiError(429, message, code="overloaded", retry_after=2))
 
 
 def _disk_full(_: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from psycopg_pool import PoolTimeout
 from app.metrics import gauge, model_info
 from app.services import Services
 from store import generations, jobs, switching
+from store.errors import BusyError
 
 # Of Lane.state(): the field, the metric, what it says.
 LANE = (
@@ -23,7 +24,8 @@ LANE = (
 
 
 class Gauges(Collector):
-    """The state of one app. Without its database, what is stored there is left out and onebox_database_up is 0."""
+    """The state of one app. Without its database, or a free connection to it, what is stored there is left out;
+    onebox_database_up is 0 without the database alone."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -67,8 +69,9 @@ class Gauges(Collector):
                 documents = generations.count_documents(database)
                 queue = jobs.queue(database)
                 coming = switching.status(database)["next"]
-        except (psycopg.Error, PoolTimeout):
-            yield gauge("onebox_database_up", "Whether the database answers in time.", 0)
+        except (psycopg.Error, PoolTimeout) as error:
+            up = int(isinstance(error, BusyError))
+            yield gauge("onebox_database_up", "Whether the database answers in time.", up)
             return
         yield gauge("onebox_database_up", "Whether the database answers in time.", 1)
         yield gauge("onebox_documents", "Documents.", documents)

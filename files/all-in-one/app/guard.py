@@ -9,10 +9,11 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.bodies import Bodies
 from app.errors import ApiError, response, unexpected
 from app.keys import Key
 from app.log import log, request_id
-from app.services import Services
+from app.services import REQUESTS, Services
 from app.waiting import begin
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health"})
@@ -61,6 +62,8 @@ class Guard:
         self._keys = services.keys
         self._limiter = services.limiter
         self._metrics = services.metrics
+        self._bodies = Bodies(services.settings.max_body)
+        self._at_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,16 +95,27 @@ class Guard:
 
     async def _admit(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         key = scope["key"] = self._keys.find(headers.get("authorization", ""))
-        if scope["path"] not in OPEN_PATHS and (refusal := await self._refuse(scope, headers, key)):
+        if scope["path"] in OPEN_PATHS:
+            # They take no body: none is read for somebody without a key.
+            await _answer(self._app, scope, b"", receive, send)
+        elif refusal := await self._refuse(scope, headers, key) or self._full():
             await response(refusal)(scope, receive, send)
-            return
-        body = await self._read(headers, receive)
-        if body is None:
-            most = self._settings.max_body
-            error = ApiError(413, f"The body has more than {most} bytes; send less at once.", code="body_too_large")
-            await response(error)(scope, receive, send)
-            return
-        await _answer(self._app, scope, body, receive, send)
+        else:
+            try:
+                async with self._bodies.read(headers, receive) as body:
+                    await self._work(scope, body, receive, send)
+            except ApiError as error:
+                await response(error)(scope, receive, send)
+
+    async def _work(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        # Once more: whoever sends a body slowly must not keep others out meanwhile.
+        if refusal := self._full():
+            raise refusal
+        self._at_work += 1
+        try:
+            await _answer(self._app, scope, body, receive, send)
+        finally:
+            self._at_work -= 1
 
     async def _refuse(self, scope: Scope, headers: Headers, key: Key | None) -> ApiError | None:
         """Why a request is not let in: no key, a key without the scope, or too many requests."""
@@ -130,23 +144,11 @@ class Guard:
         message = f"More than {limit} requests a minute with this {kind}. Try again in {seconds} s."
         return ApiError(429, message, code="rate_limited", retry_after=seconds)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The whole body, None once it is too large."""
-        declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._settings.max_body:
+    def _full(self) -> ApiError | None:
+        if self._at_work < REQUESTS:
             return None
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return b""
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._settings.max_body:
-                return None
-            if not message.get("more_body", False):
-                return b"".join(parts)
+        message = f"The box is overloaded: {self._at_work} requests are at work. Try again in 1 s."
+        return ApiError(429, message, code="overloaded", retry_after=1)
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         """Count an answered request, and log it."""

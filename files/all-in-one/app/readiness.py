@@ -11,7 +11,7 @@ from app.models import Loaded, Models
 from pipeline.errors import ModelError, OverloadedError
 from store import generations
 from store.connection import Pool
-from store.errors import StoreError
+from store.errors import BusyError, StoreError
 
 KEEP = 5.0  # seconds that a good answer holds
 QUESTION = "반품은 언제까지 할 수 있나요?"
@@ -54,10 +54,10 @@ class Readiness:
                 return "There is no active generation; run `python -m store migrate` first."
             vector = loaded.embedder.encode_array([QUESTION], input_type="query")[0]
             score = loaded.reranker.score(QUESTION, [ANSWER])[0] if loaded.reranker else 0.0
+        except (OverloadedError, BusyError):
+            return None  # busy answering: that is what it is ready for
         except (psycopg.Error, PoolTimeout):
             return "The database does not answer."
-        except OverloadedError:
-            return None  # busy answering: that is what it is ready for
         except (StoreError, ModelError) as error:
             return str(error)
         if not np.isfinite(vector).all() or not np.any(vector) or score is None:

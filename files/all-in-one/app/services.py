@@ -25,6 +25,9 @@ QUERY_REQUESTS = 32
 BULK_REQUESTS = 16
 SERVER_THREADS = 64
 BULK_TOKENS = 1_000_000  # that wait at once: memory is bounded with them
+# Requests at work at once, whatever they want: each gets a thread at once, and health and readiness find one too.
+# More are told to come back; otherwise they would wait where nothing is predicted.
+REQUESTS = 56
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deployment import images, recap, releases, secrets
-from deployment.deploy import Box
+from deployment.deploy import Box, StepError
 from host import lease
 
 Result = dict[str, object]
@@ -74,8 +74,8 @@ def _deploy(arguments: argparse.Namespace) -> Result:
         if box.is_done(arguments.digest):
             return {"changed": False}
         box.deploy(arguments.digest)
-        pruned = releases.prune(arguments.root / "releases", arguments.keep, arguments.digest)
-        pruned += releases.prune(arguments.root / "payloads", arguments.keep, arguments.payload.name)
+        pruned = releases.prune(arguments.root / "releases", arguments.keep, {arguments.digest, *box.in_use()})
+        pruned += releases.prune(arguments.root / "payloads", arguments.keep, {arguments.payload.name})
     return {"changed": True, "pruned": pruned}
 
 
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         print(json.dumps(arguments.run(arguments)))
-    except (releases.DeploymentError, images.ImageError, lease.LeaseError, OSError) as error:
+    except (releases.DeploymentError, images.ImageError, lease.LeaseError, StepError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -20,6 +20,12 @@ from modelbuild.workspace import Workspace
 
 MODELS = {"embedding": "EMBED_RELEASE", "reranker": "RERANK_RELEASE"}
 LOG_LINES = "40"
+SERVICES = {"postgres", "redis", "app", "worker"}
+LABEL = "com.docker.compose"
+CONTAINERS = (
+    *("docker", "ps", "--all", f"--filter=label={LABEL}.project=onebox", f"--filter=label={LABEL}.oneoff=False"),
+    f'--format={{{{.Label "{LABEL}.service"}}}}\t{{{{.Label "{LABEL}.project.working_dir"}}}}\t{{{{.Status}}}}',
+)
 SELFTEST = ("exec", "--no-TTY", "app", "python", "-m", "app.selftest")
 ONE_SHOT = ("run", "--rm", "--no-deps", "--no-TTY")
 
@@ -77,17 +83,47 @@ class Box:
         step = "Start database and cache, if they do not run yet"
         self._compose(digest, step, *self._up("--no-recreate"), "postgres", "redis")
         self._compose(digest, "Migrate the database", *ONE_SHOT, "migrate")
+        if self._stands(digest):
+            return
         step = "Let a candidate answer an embed, a rerank and a search before anything running is touched"
         self._compose(digest, step, *ONE_SHOT, "candidate")
 
     def _serve(self, digest: str) -> None:
         """Let its containers be those that run, its models those that the links name, and note that it was verified."""
-        step = "Start the containers and wait until they are healthy"
-        self._compose(digest, step, *self._up("--no-build", "--pull", "never", "--remove-orphans"))
+        if not self._stands(digest):
+            step = "Start the containers and wait until they are healthy"
+            self._compose(digest, step, *self._up("--no-build", "--pull", "never", "--remove-orphans"))
         self._compose(digest, "Verify with an embed, a rerank and a search", *SELFTEST)
         self._activate(digest)
         self.still_held()
         releases.accept(self.root, self.state, digest)
+
+    def _stands(self, digest: str) -> bool:
+        """Whether healthy containers run already that differ from the deployment's in nothing but the wanted embedding.
+
+        The app goes over to that one by itself, when the index is there: no container has to be made again.
+        """
+        found = self._containers()
+        if not found.keys() >= SERVICES or not all("(healthy)" in status for _, status in found.values()):
+            return False
+        # Database and cache stay as they were through many a deployment; these two mount a part of theirs.
+        made_from = {found[service][0] for service in ("app", "worker")}
+        folder = made_from.pop()
+        if made_from or folder.parent != self.root / "releases" or not folder.is_dir():
+            return False
+        return releases.alike(folder, self.root / "releases" / digest)
+
+    def in_use(self) -> set[str]:
+        """Deployments that containers were made from, and mount a part of, whichever is current."""
+        return {folder.name for folder, _ in self._containers().values()}
+
+    def _containers(self) -> dict[str, tuple[Path, str]]:
+        """{service: (folder of the deployment it was made from, status in Docker's words)}."""
+        done = subprocess.run(CONTAINERS, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StepError("Look at the containers", done.stderr.strip() or f"exit code {done.returncode}")
+        lines = (line.split("\t") for line in done.stdout.splitlines())
+        return {service: (Path(folder), status) for service, folder, status in lines}
 
     def _put_back(self, previous: str | None, failed: str) -> str:
         """How it ended, in a sentence."""

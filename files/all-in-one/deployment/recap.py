@@ -33,24 +33,31 @@ def lines(root: Path, state: Path, models: Path, address: str) -> list[str]:
     served = health.get("models")
     if not served:
         recap.append("What serves could not be asked; these are the models that the links name:")
+    following = (health.get("generations") or {}).get("next")
     for kind, name, label in MODELS:
         link = models / name
-        recap += _served(served[kind], link, label) if served else _model(link, link, label)
+        coming = following if kind == "embedding" else None
+        recap += _served(served[kind], link, label, coming) if served else _model(link, link, label)
     recap.append(f"{'API key:':{WIDTH}}{key_file} (on the VM, as root)")
     recap.append(f"{'Search key:':{WIDTH}}{key_file.with_name('search_key')} (for the page; it may do nothing else)")
     recap.append(f"{'Deployment:':{WIDTH}}{digest}" + (", verified" if digest == verified(state) else ", NOT verified"))
     return recap
 
 
-def _served(model: dict[str, Any] | None, link: Path, label: str) -> list[str]:
-    """What the app says that it computes with; None is a reranker that cannot serve."""
+def _served(model: dict[str, Any] | None, link: Path, label: str, following: dict[str, Any] | None) -> list[str]:
+    """What the app says that it computes with; None is a reranker that cannot serve.
+
+    `following` is the generation that is to serve next, if there is one.
+    """
     linked = Path(os.readlink(link)).name if link.is_symlink() else "nothing"
     if model is None:
         return [f"{label:{WIDTH}}none serves; {link} names {linked}"]
     if model["release"] is None:
         return [f"{label:{WIDTH}}{model['name'] or 'a stand-in'}, which is no release"]
     told = _model(link.parent / "releases" / model["release"], link, label)
-    if linked != model["release"]:
+    if following:
+        told.append(f"{' ' * WIDTH}{following['summary']}")
+    elif linked != model["release"]:
         told.append(f"{' ' * WIDTH}{model['release']} serves, though {link} names {linked}")
     return told
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from deployment.files import link_atomically, write_atomically
@@ -19,6 +19,8 @@ from host.audit import audit
 
 WANTED = (".env", "docker-compose.yml")
 PARTIAL = ".partial"
+# The lines of .env that say which embedding is wanted; what runs computes with the one that the database names.
+EMBEDDING = (b"EMBED_MODEL=", b"EMBED_RELEASE=")
 
 
 class DeploymentError(Exception):
@@ -93,18 +95,32 @@ def begin(state: Path, name: str) -> bool:
     return True
 
 
-def prune(folder: Path, keep: int, protected: str | None) -> list[str]:
-    """Remove all but the newest `keep` folders of `folder`, never the protected one; return what went.
+def alike(one: Path, other: Path) -> bool:
+    """Whether two deployments differ in nothing but the embedding that is wanted."""
+    return _content(one) == _content(other)
+
+
+def prune(folder: Path, keep: int, protected: Collection[str]) -> list[str]:
+    """Remove all but the newest `keep` folders of `folder`, never the protected ones; return what went.
 
     Also removes what killed runs left half-made, without counting it. A folder loses its name first: one that still
     has it is complete.
     """
     found = [path for path in folder.iterdir() if path.is_dir()]
     complete = sorted((path for path in found if path.suffix != PARTIAL), key=lambda path: path.stat().st_mtime)
-    removable = [path for path in complete[: max(0, len(complete) - keep)] if path.name != protected]
+    removable = [path for path in complete[: max(0, len(complete) - keep)] if path.name not in protected]
     for path in removable:
         path.rename(folder / f".{path.name}{PARTIAL}")
     for path in folder.iterdir():
         if path.suffix == PARTIAL:
             shutil.rmtree(path)
     return [path.name for path in removable]
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """Bytes of a deployment's files by path, without the lines that say which embedding is wanted."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    content = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    lines = content[".env"].splitlines(keepends=True)
+    content[".env"] = b"".join(line for line in lines if not line.startswith(EMBEDDING))
+    return content

@@ -28,7 +28,10 @@ def keep_freed_memory() -> bool:
 
 
 def give_back() -> None:
-    """Return to the kernel what is free: a model's memory, once it is not needed any more."""
+    """Return to the kernel what is free: what loading needed once, or a model's memory that is not needed any more.
+
+    Does nothing where it cannot be done.
+    """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

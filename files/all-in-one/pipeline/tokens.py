@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from tokenizers import Tokenizer
-
 from pipeline.errors import ModelError
+from pipeline.heap import give_back
+from pipeline.unigram import load_tokenizer
 
 # The threads of a lane tokenise; the library's own pool would take the cores from queries for bulk work.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,11 +31,12 @@ class _Shared:
 
     def __init__(self, tokenizer_file: Path, content: bytes) -> None:
         try:
-            self.raw = Tokenizer.from_str(content.decode("utf-8"))
+            self.raw = load_tokenizer(content.decode("utf-8"))
         except Exception as error:
             raise ModelError(f"{tokenizer_file}: is not a tokenizer ({error}). Export the model again.") from error
         self.raw.no_truncation()
         self.raw.no_padding()
+        give_back()
 
 
 _known: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
@@ -43,7 +44,7 @@ _guard = threading.Lock()
 
 
 def _read_shared(tokenizer_file: Path) -> _Shared:
-    """One object for equal files: a multilingual vocabulary takes some 280 MB, and many models have the same one."""
+    """One object for equal files: a multilingual vocabulary takes some 110 MB, and many models have the same one."""
     try:
         content = tokenizer_file.read_bytes()
     except OSError as error:

@@ -4,6 +4,7 @@ migrate: the schema, then the generation that the wanted embedding model (EMBED_
     the worker and switched to by the app. {changed, revision, release, generation: what was done, generations}.
 generations: {changed, serving, next, kept}; what they hold is told by store/switching.py::status. While next is not
     null and its state not refused, the box is on its way there; then serving is what was wanted last.
+watch: waits at most --seconds for the box to get there. {changed, finished, refused, lines: how far it is, in words}.
 fits: {changed, fits, documents, second, why, counted}: whether disk and memory allow the index of an embedding;
     `second` is false where no second generation is needed. Exit code 3 and the reason when they do not.
 drop: [ID ...] of generations, none means all kept ones; {changed, dropped}. The one that serves is refused.
@@ -17,6 +18,7 @@ STORE_KEEP_GENERATIONS (1) is how many generations that have served are kept to 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -50,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("migrate").set_defaults(run=_migrate)
     commands.add_parser("generations").set_defaults(run=_generations)
+    watch = commands.add_parser("watch")
+    watch.set_defaults(run=_watch)
+    watch.add_argument("--seconds", type=float, default=10.0, help="at most; 0 looks once (default: %(default)s)")
     fits = commands.add_parser("fits")
     fits.set_defaults(run=_fits)
     which = fits.add_mutually_exclusive_group(required=True)
@@ -94,6 +99,23 @@ def _migrate(options: argparse.Namespace) -> tuple[dict[str, object], int]:
 def _generations(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     with connect(conninfo()) as database:
         return {"changed": False, **switching.status(database)}, 0
+
+
+def _watch(options: argparse.Namespace) -> tuple[dict[str, object], int]:
+    give_up = time.monotonic() + options.seconds
+    with connect(conninfo()) as database:
+        while True:
+            following = switching.status(database)["next"]
+            refused = bool(following) and following["state"] == "refused"
+            if following is None or refused or time.monotonic() > give_up:
+                break
+            time.sleep(0.5)
+    return {
+        "changed": False,
+        "finished": following is None or refused,
+        "refused": refused,
+        "lines": [following["summary"]] if following else [],
+    }, 0
 
 
 def _drop(options: argparse.Namespace) -> tuple[dict[str, object], int]:

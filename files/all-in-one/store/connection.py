@@ -1,6 +1,7 @@
 """Where the database is, and connections to it."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,36 @@ from typing import Any
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from store.errors import StoreError
+from store.errors import BusyError, StoreError
 
 Database = Connection[DictRow]
-Pool = ConnectionPool[Database]
 
 CONNECT_TIMEOUT = 10  # seconds
 PATIENCE = 3  # seconds a request waits for a connection of the pool
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
+# Milliseconds after which a connection whose packets nobody takes is given up; the kernel would try for many minutes.
+SEND_TIMEOUT = 3_000
+SILENCE = 5  # seconds without a packet after which the kernel asks, at most three times, whether anybody is there
+
+
+class Pool(ConnectionPool[Database]):
+    """Connections for requests, each seen to work before it is handed out."""
+
+    _handed_out_at = float("-inf")
+
+    def getconn(self, timeout: float | None = None) -> Database:
+        """PoolTimeout when the database does not answer, its BusyError when others got a connection meanwhile."""
+        asked = time.monotonic()
+        try:
+            connection = super().getconn(timeout)
+        except PoolTimeout as error:
+            if self._handed_out_at > asked:
+                raise BusyError(*error.args) from None
+            raise
+        self._handed_out_at = time.monotonic()
+        return connection
 
 
 def conninfo(environment: Mapping[str, str] = os.environ) -> str:
@@ -30,6 +51,10 @@ def conninfo(environment: Mapping[str, str] = os.environ) -> str:
         password=_password(environment.get("DATABASE_PASSWORD_FILE", "/run/secrets/postgres_password")),
         connect_timeout=CONNECT_TIMEOUT,
         application_name="onebox",
+        tcp_user_timeout=SEND_TIMEOUT,
+        keepalives_idle=SILENCE,
+        keepalives_interval=SILENCE,
+        keepalives_count=3,
         options=f"-c statement_timeout={STATEMENT_TIMEOUT}",
     )
 
@@ -42,7 +67,7 @@ def connect(where: str) -> Database:
 def open_pool(where: str, *, size: int) -> Pool:
     """A pool of such connections that opens in the background, so that the app starts while the database does."""
     kwargs: dict[str, Any] = {"autocommit": True, "row_factory": dict_row}
-    return ConnectionPool(
+    return Pool(
         where,
         connection_class=Connection[DictRow],
         kwargs=kwargs,

@@ -182,18 +182,21 @@ def retry(database: Database) -> Outcome:
 
 def status(database: Database) -> dict[str, Any]:
     """{serving, next, kept}: each {id, state, release, dimension, documents, done, chunks}; next also {percent,
-    seconds_left, parked, why, gate} and None when nothing else is wanted.
+    seconds_left, parked, why, gate, summary} and None when nothing else is wanted.
 
     `documents` are all there are, `done` those that the generation holds as they are now. `state` of next is building,
     ready or refused, or comparing: then it is the serving one, whose wanted release is compared with its vectors.
-    `seconds_left` is None while nothing tells the speed.
+    `seconds_left` is None while nothing tells the speed. `summary` says it all in words for an operator.
     """
     every = generations.every(database)
     serving = next((one for one in every if one.state == "active"), None)
     coming = next((one for one in every if one.state in generations.UPCOMING), None)
+    following = _upcoming(database, coming) if coming else _compared(database, serving) if serving else None
+    if following and serving:
+        following["summary"] = _summary(following, serving)
     return {
         "serving": _described(database, serving) if serving else None,
-        "next": _upcoming(database, coming) if coming else _compared(database, serving) if serving else None,
+        "next": following,
         "kept": [_described(database, one) for one in every if one.state == "retired"],
     }
 
@@ -420,3 +423,20 @@ def _compared(database: Database, serving: Generation) -> dict[str, Any] | None:
         return None
     named = {"state": "comparing", "release": serving.wanted_release}
     return _upcoming(database, serving) | named
+
+
+def _summary(following: Mapping[str, Any], serving: Generation) -> str:
+    release, why, on = following["release"], following["why"], f"{serving.release} serves meanwhile"
+    if following["state"] == "refused":
+        return f"{release} is refused: {why} {serving.release} serves on."
+    if following["state"] == "comparing":
+        return f"{release} is compared with the vectors of {serving.release} before it takes over"
+    if following["state"] == "ready":
+        return f"{release} is indexed and proven, the app loads it; {why or on}"
+    left = "" if following["seconds_left"] is None else f", {_duration(following['seconds_left'])} left"
+    far = f"{following['done']} of {following['documents']} documents"
+    return f"re-embedding by {release}: {following['percent']:.0f} % ({far}{left}); {why or on}"
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

@@ -3,21 +3,25 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import postgres_server
 import pytest
 import redis
 from box import running_app, running_worker
+from served import served
 from starlette.testclient import TestClient
 from valkey_server import Valkey
 
-from app import cache, readiness
+from app import cache, guard, readiness, services
+from app.gauges import Gauges
 from app.main import create_app
 from app.services import make
 from app.settings import Settings
-from store import generations, switching
+from store import connection, generations, switching
 from store.connection import connect
 from store.migrate import migrate
 
@@ -131,6 +135,65 @@ def test_a_full_disk_is_said_and_nothing_of_the_request_is_stored(
         database.execute("DROP TRIGGER refuse ON jobs")
         with running_worker(ready_database, tmp_path):
             assert box.ingest(*given)["status"] == "done"
+
+
+def test_a_database_that_others_keep_busy_is_overload_and_no_outage(
+    ready_database: str, model_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "KEEP", 0.0)
+    monkeypatch.setattr(connection, "PATIENCE", 0.5)
+    monkeypatch.setattr(services, "DATABASE_CONNECTIONS", 1)
+    done = threading.Event()
+    with running_app(ready_database, Settings()) as box, ThreadPoolExecutor(8) as others:
+        assert box.client.get("/readyz").status_code == 200
+
+        def take_turns() -> None:
+            while not done.is_set():
+                with box.services.pool.connection(timeout=60) as database:
+                    database.execute("SELECT pg_sleep(0.2)")
+
+        for _ in range(8):
+            others.submit(take_turns)
+        try:
+            eventually(lambda: box.services.pool.get_stats()["requests_waiting"] == 7)
+            answer = box.post("/search", query="반품", rerank="off")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+            assert int(answer.headers["retry-after"]) > 0
+            assert box.client.get("/readyz").status_code == 200
+            assert box.client.get("/health").json()["status"] == "ok"
+            up = [metric for metric in Gauges(box.services).collect() if metric.name == "onebox_database_up"]
+            assert up[0].samples[0].value == 1
+        finally:
+            done.set()
+
+
+def test_requests_above_what_gets_a_thread_are_told_to_come_back(
+    ready_database: str, model_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests wait for a locked table; the third is refused at once, and probes are answered all the same."""
+    monkeypatch.setattr(guard, "REQUESTS", 2)
+    with served(ready_database, Settings(), None) as box, ThreadPoolExecutor(2) as clients:
+
+        def get(path: str) -> httpx2.Response:
+            return httpx2.get(box.url + path, timeout=60)
+
+        with connect(ready_database) as database, database.transaction():
+            database.execute("LOCK TABLE documents IN ACCESS EXCLUSIVE MODE")
+            waiting = [clients.submit(get, "/documents") for _ in range(2)]
+            with connect(ready_database) as watching:
+                eventually(lambda: locked(watching) == 2)
+            answer = get("/documents")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+            assert get("/livez").status_code == get("/readyz").status_code == 200
+        assert [request.result().status_code for request in waiting] == [200, 200]
+        assert get("/documents").status_code == 200
+
+
+def locked(database: connection.Database) -> int:
+    row = database.execute("SELECT count(*) AS number FROM pg_locks WHERE NOT granted").fetchone()
+    assert row is not None
+    return int(row["number"])
 
 
 def test_those_who_ask_at_once_share_one_check_of_readiness(monkeypatch: pytest.MonkeyPatch) -> None:

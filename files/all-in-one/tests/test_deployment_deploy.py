@@ -18,14 +18,22 @@ from host import lease
 
 PAYLOAD = Path(deployment.__file__).parent.parent
 # Docker is outside the payload. It notes its calls, and fails at, or waits in, those that hold a text it was given.
+# It remembers from which deployment the containers were made.
 DOCKER = """#!/bin/sh
+if [ "$1" = ps ]; then cat "$DOCKER_FOLDER/containers" 2>/dev/null; exit 0; fi
 case "$*" in */releases/*) ;; *) exit 9;; esac
 echo "$*" | sed 's|compose --project-directory .*/releases/||' >> "$DOCKER_FOLDER/calls"
 while [ -s "$DOCKER_FOLDER/wait" ] && echo "$*" | grep -qF "$(cat "$DOCKER_FOLDER/wait")"; do sleep 0.05; done
 if [ -s "$DOCKER_FOLDER/fail" ] && echo "$*" | grep -qf "$DOCKER_FOLDER/fail"; then
     echo "broken on purpose" >&2; exit 1
 fi
-case "$*" in *" logs "*) echo "app-1  | a last line";; esac
+case "$*" in
+    *" logs "*) echo "app-1  | a last line";;
+    *" up "*--remove-orphans)
+        for service in postgres redis app worker; do
+            printf '%s\\t%s\\tUp 5 seconds (healthy)\\n' "$service" "$3"
+        done > "$DOCKER_FOLDER/containers";;
+esac
 """
 
 
@@ -45,8 +53,8 @@ class Box:
         (self.docker / "docker").write_text(DOCKER)
         (self.docker / "docker").chmod(0o755)
 
-    def assemble(self, reranker: str = "tiny-reranker-1") -> str:
-        wanted = {".env": f"# models\nEMBED_RELEASE=tiny-embedding-1\nRERANK_RELEASE={reranker}\n"}
+    def assemble(self, reranker: str = "tiny-reranker-1", embedding: str = "tiny-embedding-1") -> str:
+        wanted = {".env": f"# models\nEMBED_RELEASE={embedding}\nRERANK_RELEASE={reranker}\n"}
         name, _ = releases.assemble(self.root, self.payload, {**wanted, "docker-compose.yml": "name: onebox\n"})
         return name
 
@@ -220,3 +228,39 @@ def test_a_run_killed_half_way_is_finished_by_the_next(box: Box) -> None:
     box.tell_docker("wait", "")
     assert box.deploy(digest)[0]["changed"] is True
     assert box.marks == (digest, digest)
+
+
+def test_another_embedding_touches_no_container(box: Box) -> None:
+    """It is registered with the database, and the app goes over to it: neither a candidate nor an `up` is needed."""
+    first = box.assemble()
+    box.deploy(first)
+    for embedding in ("tiny-embedding-2", "tiny-embedding-1", "tiny-embedding-2"):
+        digest, before = box.assemble(embedding=embedding), len(box.calls())
+        assert box.deploy(digest, "--keep=1")[0]["changed"] is True
+        calls = [call.removeprefix(f"{digest} ") for call in box.calls(before)]
+        assert [call.split()[-1] for call in calls] == ["redis", "migrate", "app.selftest"], calls
+        assert box.marks == (digest, digest) and box.links["emb"] == embedding
+    assert (box.root / "releases" / first).is_dir(), "the containers mount a part of it"
+
+
+@pytest.mark.parametrize("state", ["Up 2 hours (unhealthy)", "Exited (137) 4 seconds ago"])
+def test_another_embedding_starts_containers_that_do_not_run_well(box: Box, state: str) -> None:
+    box.deploy(box.assemble())
+    containers = box.docker / "containers"
+    containers.write_text(containers.read_text().replace("Up 5 seconds (healthy)", state, 1))
+    before = len(box.calls())
+    digest = box.assemble(embedding="tiny-embedding-2")
+    box.deploy(digest)
+    assert any("--remove-orphans" in call for call in box.calls(before))
+    assert box.marks == (digest, digest)
+
+
+def test_another_embedding_that_cannot_be_registered_leaves_everything(box: Box) -> None:
+    old = box.assemble()
+    box.deploy(old)
+    links = box.links
+    new, before = box.assemble(embedding="tiny-embedding-2"), len(box.calls())
+    box.tell_docker("fail", f"{new} .*migrate$")
+    assert f"The previous deployment {old} serves again." in box.deploy(new)[1]
+    assert box.marks == (old, old) and box.links == links
+    assert not any("--remove-orphans" in call for call in box.calls(before))

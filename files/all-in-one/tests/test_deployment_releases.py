@@ -68,7 +68,7 @@ class Box:
 
     def accept(self, digest: str, keep: int = 3) -> bool:
         changed = releases.accept(self.root, self.state, digest)
-        self.pruned = releases.prune(self.root / "releases", keep, digest)
+        self.pruned = releases.prune(self.root / "releases", keep, {digest})
         return changed
 
     @property
@@ -225,7 +225,7 @@ def test_pruning_never_removes_the_current_one(box: Box) -> None:
         box.write_wanted(f"A={number}\n")
         box.assemble()
     os.utime(box.root / "releases" / first, (1, 1))
-    assert first not in releases.prune(box.root / "releases", 1, first)
+    assert first not in releases.prune(box.root / "releases", 1, {first})
     assert (box.root / "current" / ".env").read_text() == "A=1\n"
 
 

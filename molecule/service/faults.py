@@ -1,0 +1,97 @@
+"""Ways to break the running box for real, and to wait until it is whole again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from outside import Answer, ask, vm
+
+GENEROUS = 600  # seconds until something must have happened, however slow the machine
+NETWORK, POSTGRES_DATA = "onebox_default", "/var/lib/onebox/postgres"
+SPARE_MB = 64  # of the small file system, beside what the database holds
+ROOM_KB = 128  # left on the full disk: too little for a document, enough for the small files of a checkpoint
+
+
+def eventually(condition: Callable[[], object], seconds: float = GENEROUS) -> float:
+    """Seconds until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def reachable(path: str, key: str | None = None) -> Answer | None:
+    """The answer, None while nobody listens."""
+    try:
+        return ask(path, key=key)
+    except OSError:
+        return None
+
+
+def is_ready() -> bool:
+    answer = reachable("/readyz")
+    return answer is not None and answer.status == 200
+
+
+def is_well(key: str) -> bool:
+    answer = reachable("/health", key)
+    return answer is not None and answer.body["status"] == "ok"
+
+
+def kill(service: str) -> None:
+    """SIGKILL of the container's first process, as the kernel does it: Docker then starts it again by itself."""
+    name = f"onebox-{service}-1"
+    eventually(
+        lambda: vm(
+            f"pid=$(docker inspect --format '{{{{.State.Pid}}}}' {name})"
+            ' && [ "$pid" -gt 1 ] && kill -KILL "$pid" && echo killed || true'
+        )
+    )
+
+
+@contextmanager
+def stopped() -> Iterator[None]:
+    """Postgres shut down."""
+    vm("docker stop onebox-postgres-1")
+    try:
+        yield
+    finally:
+        vm("docker start onebox-postgres-1")
+
+
+@contextmanager
+def cut_off() -> Iterator[None]:
+    """Postgres at work, and no packet from or to it: not even a refusal."""
+    vm(f"docker network disconnect {NETWORK} onebox-postgres-1")
+    try:
+        yield
+    finally:
+        vm(f"docker network connect --alias postgres {NETWORK} onebox-postgres-1")
+
+
+@contextmanager
+def small_disk() -> Iterator[None]:
+    """The database on a file system of its own, a little larger than it is; afterwards the state of before is back."""
+    small = "/mnt/onebox-small"
+    vm("docker stop onebox-postgres-1")
+    used = int(vm(f"du -sm {POSTGRES_DATA}").split()[0])
+    vm(f"mkdir -p {small} && mount -t tmpfs -o size={used + SPARE_MB}m tmpfs {small}")
+    vm(f"cp -a {POSTGRES_DATA}/. {small}/ && chown 10002:10002 {small} && chmod 700 {small}")
+    vm(f"mount --bind {small} {POSTGRES_DATA} && docker start onebox-postgres-1")
+    try:
+        eventually(is_ready)
+        yield
+    finally:
+        vm(f"docker stop onebox-postgres-1; umount {POSTGRES_DATA} {small}; docker start onebox-postgres-1")
+        eventually(is_ready)
+
+
+def fill() -> None:
+    """Leave as good as no room beside the database."""
+    vm(
+        f"room=$(df --output=avail -k {POSTGRES_DATA} | tail -1) &&"
+        f" head -c $(( (room - {ROOM_KB}) * 1024 )) /dev/zero > {POSTGRES_DATA}/ballast"
+    )
