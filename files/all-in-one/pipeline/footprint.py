@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline import cgroup
 
-# Resident bytes by the bytes of the files, rounded up. Measured: 280 MB for a tokenizer.json of 17 MB, 140 MB beside it
+# Resident bytes by the bytes of the files, rounded up. Measured: 115 MB for a tokenizer.json of 17 MB, 135 MB beside it
 # for the 118 MB of e5-small in INT8 at work, and 200 MB for a float model of 470 MB, most of which stayed in its file.
-TOKENIZER = 17.0
+TOKENIZER = 8.0
 WEIGHTS = 1.25
 WORK = 32 << 20  # for activations
 # What the processes take without their models: libraries 100 MB, the morphological analyser 200 MB, requests.
