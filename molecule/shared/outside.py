@@ -93,6 +93,8 @@ def put_document(key: str, identifier: str, text: str) -> None:
 
 def start(playbook: str, variables: dict[str, object]) -> subprocess.Popen[str]:
     """A running ansible-playbook, in a process group of its own, with standard error in standard output."""
+    # Molecule forces colours, which would stand between the words.
+    environment = {name: value for name, value in os.environ.items() if "FORCE_COLOR" not in name}
     return subprocess.Popen(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
@@ -102,7 +104,7 @@ def start(playbook: str, variables: dict[str, object]) -> subprocess.Popen[str]:
             json.dumps(variables),
         ],
         cwd=ROOT,
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env=environment | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
