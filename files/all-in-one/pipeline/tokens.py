@@ -44,7 +44,7 @@ _guard = threading.Lock()
 
 
 def _read_shared(tokenizer_file: Path) -> _Shared:
-    """One object for equal files: a multilingual vocabulary takes some 110 MB, and many models have the same one."""
+    """One object for equal files: a multilingual vocabulary takes some 125 MB, and many models have the same one."""
     try:
         content = tokenizer_file.read_bytes()
     except OSError as error:
