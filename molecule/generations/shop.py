@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -150,10 +149,6 @@ def traffic(key: str, shop: Shop, queries: list[str], clients: int = 4, pause: f
         done.set()
         for thread in threads:
             thread.join()
-
-
-def p95(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=20)[-1]
 
 
 def settle(key: str, seconds: float) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shop import CORPUS, Shop, p95, settle, traffic
+from shop import CORPUS, Shop, settle, traffic
 
 import outside
-from outside import call, changed, play, vm
+from outside import call, changed, eventually, kill, p95, play, sql, vm
 
 SEED = int(os.environ.get("GENERATIONS_SEED", "0")) or random.randrange(1, 1_000_000)
 DOCUMENTS = 2000
@@ -76,32 +76,21 @@ def serves(key: str, name: str) -> bool:
     return now["next"] is None and now["serving"]["release"].startswith(f"{name}-")
 
 
-def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
+def wait_for(what: Callable[[], object]) -> None:
     """Until it is true, over restarts of whatever answers."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def is_so() -> bool:
         try:
-            if what():
-                return
+            return bool(what())
         except (AssertionError, OSError, KeyError, TypeError, ValueError):
-            pass
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.3)
+            return False
 
-
-def sql(statement: str) -> str:
-    command = f'psql --username=onebox --dbname=onebox --tuples-only --no-align --command="{statement}"'
-    return vm(f"docker exec onebox-postgres-1 {command}").strip()
+    eventually(is_so)
 
 
 def containers() -> str:
     """Names, and when each was started last."""
     return vm("docker inspect --format '{{.Name}} {{.State.StartedAt}}' $(docker ps -q) | sort")
-
-
-def kill(service: str) -> None:
-    """SIGKILL, from outside of the container: Docker starts it again."""
-    vm(f"kill -KILL $(docker inspect --format '{{{{.State.Pid}}}}' onebox-{service}-1)", check=False)
 
 
 def go_back(key: str) -> None:

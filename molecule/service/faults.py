@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from outside import Answer, ask, vm
+from outside import Answer, ask, eventually, vm
 
-GENEROUS = 600  # seconds until something must have happened, however slow the machine
 NETWORK, POSTGRES_DATA = "onebox_default", "/var/lib/onebox/postgres"
 SPARE_MB = 64  # of the small file system, beside what the database holds
 ROOM_KB = 128  # left on the full disk: too little for a document, enough for the small files of a checkpoint
-
-
-def eventually(condition: Callable[[], object], seconds: float = GENEROUS) -> float:
-    """Seconds until the condition held."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "it did not happen in time"
-        time.sleep(0.2)
-    return time.monotonic() - started
 
 
 def reachable(path: str, key: str | None = None) -> Answer | None:
@@ -39,17 +28,6 @@ def is_ready() -> bool:
 def is_well(key: str) -> bool:
     answer = reachable("/health", key)
     return answer is not None and answer.body["status"] == "ok"
-
-
-def kill(service: str) -> None:
-    """SIGKILL of the container's first process, as the kernel does it: Docker then starts it again by itself."""
-    name = f"onebox-{service}-1"
-    eventually(
-        lambda: vm(
-            f"pid=$(docker inspect --format '{{{{.State.Pid}}}}' {name})"
-            ' && [ "$pid" -gt 1 ] && kill -KILL "$pid" && echo killed || true'
-        )
-    )
 
 
 @contextmanager

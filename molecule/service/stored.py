@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
-from outside import vm
+from outside import sql
 
 # Of documents whose ids begin alike, over the active generation. What must hold is a count of what breaks it.
 STATE = """
@@ -42,12 +41,6 @@ SELECT json_build_object(
                                  WHERE items.state <> 'done')
 )
 """
-
-
-def sql(statement: str) -> str:
-    """What psql prints: rows of columns with | between them."""
-    client = "docker exec onebox-postgres-1 psql --username=onebox --dbname=onebox --no-psqlrc -qAt -v ON_ERROR_STOP=1"
-    return vm(f"{client} --command={shlex.quote(statement)}").strip()
 
 
 def generation() -> int:

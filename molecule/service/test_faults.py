@@ -17,10 +17,9 @@ import pytest
 
 import outside
 import stored
-from faults import GENEROUS, POSTGRES_DATA, cut_off, eventually, fill, is_ready, is_well, kill, small_disk, stopped
+from faults import POSTGRES_DATA, cut_off, fill, is_ready, is_well, small_disk, stopped
 from onebox.client import Box
-from outside import ask, call, vm
-from stored import sql
+from outside import GENEROUS, ask, call, eventually, kill, sql, vm
 
 DOCUMENTS, BATCH = 2000, 50
 KILLED, EACH = ("worker", "app", "postgres", "redis"), 3

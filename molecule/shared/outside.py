@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 SSH = shlex.split(os.environ.get("BOX_SSH", "false"))
 URL = os.environ.get("BOX_URL", "")
+GENEROUS = 600  # seconds until something must have happened, however slow the machine
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,6 +33,23 @@ def vm(command: str, *, check: bool = True, timeout: float = 60) -> str:
     )
     assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def sql(statement: str) -> str:
+    """What psql prints: rows of columns with | between them."""
+    client = "docker exec onebox-postgres-1 psql --username=onebox --dbname=onebox --no-psqlrc -qAt -v ON_ERROR_STOP=1"
+    return vm(f"{client} --command={shlex.quote(statement)}").strip()
+
+
+def kill(service: str) -> None:
+    """SIGKILL of the container's first process, as the kernel does it: Docker then starts it again by itself."""
+    name = f"onebox-{service}-1"
+    eventually(
+        lambda: vm(
+            f"pid=$(docker inspect --format '{{{{.State.Pid}}}}' {name})"
+            ' && [ "$pid" -gt 1 ] && kill -KILL "$pid" && echo killed || true'
+        )
+    )
 
 
 def key() -> str:
@@ -78,6 +98,20 @@ def ask(path: str, body: Any = None, key: str | None = None, method: str | None 
 
 def _answer(status: int, headers: Message, content: bytes) -> Answer:
     return Answer(status, {name.lower(): value for name, value in headers.items()}, json.loads(content or b"null"))
+
+
+def eventually(condition: Callable[[], object], seconds: float = GENEROUS) -> float:
+    """Seconds until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def p95(seconds: list[float]) -> float:
+    """Their 95th percentile."""
+    return statistics.quantiles(seconds, n=20)[-1]
 
 
 def put_document(key: str, identifier: str, text: str) -> None:

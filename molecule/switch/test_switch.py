@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from http.client import HTTPException
 import pytest
 
 import outside
-from outside import call, changed, play, vm
+from outside import call, changed, p95, play, vm
 
 # The demo's reranker with another limit: another release, of a real model, that needs no network.
 SHORT = {
@@ -51,10 +50,6 @@ def search(key: str, query: str) -> float:
     status, body = call("/search", {"query": query, "top_k": 3}, key)
     assert status == 200 and body["results"], body
     return time.perf_counter() - start
-
-
-def p95(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=20)[-1]
 
 
 @contextmanager

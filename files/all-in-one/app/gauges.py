@@ -68,7 +68,7 @@ class Gauges(Collector):
                 active = generations.active(database)
                 documents = generations.count_documents(database)
                 queue = jobs.queue(database)
-                coming = switching.status(database)["next"]
+                coming = switching.following(database)
         except (psycopg.Error, PoolTimeout) as error:
             up = int(isinstance(error, BusyError))
             yield gauge("onebox_database_up", "Whether the database answers in time.", up)

@@ -105,8 +105,8 @@ def _watch(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     give_up = time.monotonic() + options.seconds
     with connect(conninfo()) as database:
         while True:
-            following = switching.status(database)["next"]
-            refused = bool(following) and following["state"] == "refused"
+            following = switching.following(database)
+            refused = following is not None and following["state"] == "refused"
             if following is None or refused or time.monotonic() > give_up:
                 break
             time.sleep(0.5)

@@ -190,15 +190,20 @@ def status(database: Database) -> dict[str, Any]:
     """
     every = generations.every(database)
     serving = next((one for one in every if one.state == "active"), None)
-    coming = next((one for one in every if one.state in generations.UPCOMING), None)
-    following = _upcoming(database, coming) if coming else _compared(database, serving) if serving else None
-    if following and serving:
-        following["summary"] = _summary(following, serving)
     return {
         "serving": _described(database, serving) if serving else None,
-        "next": following,
+        "next": following(database),
         "kept": [_described(database, one) for one in every if one.state == "retired"],
     }
+
+
+def following(database: Database) -> dict[str, Any] | None:
+    """What `status` tells as next, without counting what the other generations hold."""
+    serving, coming = generations.active(database), generations.upcoming(database)
+    if serving is None:
+        return None
+    found = _upcoming(database, coming) if coming else _compared(database, serving)
+    return found | {"summary": _summary(found, serving)} if found else None
 
 
 def count_behind(database: Database, serving: Generation, generation: Generation) -> int:
@@ -425,17 +430,18 @@ def _compared(database: Database, serving: Generation) -> dict[str, Any] | None:
     return _upcoming(database, serving) | named
 
 
-def _summary(following: Mapping[str, Any], serving: Generation) -> str:
-    release, why, on = following["release"], following["why"], f"{serving.release} serves meanwhile"
-    if following["state"] == "refused":
+def _summary(coming: Mapping[str, Any], serving: Generation) -> str:
+    release, why, on = coming["release"], coming["why"], f"{serving.release} serves meanwhile"
+    if coming["state"] == "refused":
         return f"{release} is refused: {why} {serving.release} serves on."
-    if following["state"] == "comparing":
-        return f"{release} is compared with the vectors of {serving.release} before it takes over"
-    if following["state"] == "ready":
+    if coming["state"] == "comparing":
+        held_up = f"; {why}" if why else ""
+        return f"{release} is compared with the vectors of {serving.release} before it takes over{held_up}"
+    if coming["state"] == "ready":
         return f"{release} is indexed and proven, the app loads it; {why or on}"
-    left = "" if following["seconds_left"] is None else f", {_duration(following['seconds_left'])} left"
-    far = f"{following['done']} of {following['documents']} documents"
-    return f"re-embedding by {release}: {following['percent']:.0f} % ({far}{left}); {why or on}"
+    left = "" if coming["seconds_left"] is None else f", {_duration(coming['seconds_left'])} left"
+    far = f"{coming['done']} of {coming['documents']} documents"
+    return f"re-embedding by {release}: {coming['percent']:.0f} % ({far}{left}); {why or on}"
 
 
 def _duration(seconds: float) -> str:

@@ -103,6 +103,13 @@ def index(releases: Path) -> generations.Index:
 
 
 @pytest.fixture
+def other(releases: Path) -> generations.Index:
+    """Another embedding space than that of `generation`."""
+    folder = releases / "releases" / "tiny-embedding-2"
+    return generations.read_wanted(folder, chunker=chunker.VERSION, analyser=analyser.VERSION)
+
+
+@pytest.fixture
 def generation(database: Database, index: generations.Index) -> generations.Generation:
     """The active generation of `database`."""
     switching.want(database, index)

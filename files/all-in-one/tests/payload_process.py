@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
@@ -77,3 +78,30 @@ class Process:
     def end(self) -> None:
         if self._process.poll() is None:
             self.kill()
+
+
+class Workers:
+    """Worker processes; all of them are gone after the test."""
+
+    def __init__(self, container: dict[str, str], folder: Path) -> None:
+        self.container = container
+        self._folder = folder
+        self._started: list[Process] = []
+
+    def start(self) -> Process:
+        output = self._folder / f"worker-{len(self._started)}"
+        self._started.append(Process("worker", environment=self.container, output=output))
+        return self._started[-1]
+
+    def indexed(self) -> Counter[int]:
+        """How often each item was indexed, by all of them together."""
+        lines = [
+            json.loads(line)
+            for process in self._started
+            for line in process.output.read_text(encoding="utf-8").splitlines()
+        ]
+        return Counter(line["item"] for line in lines if line["event"] == "indexed")
+
+    def end(self) -> None:
+        for process in self._started:
+            process.end()

@@ -1,9 +1,9 @@
 """What the app does when something it stands on goes away, and when it comes back."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import httpx2
 import postgres_server
 import pytest
 import redis
+import waiting
 from box import running_app, running_worker
 from served import served
 from starlette.testclient import TestClient
@@ -25,6 +26,7 @@ from store import connection, generations, switching
 from store.connection import connect
 from store.migrate import migrate
 
+eventually = partial(waiting.eventually, seconds=30)
 DOCUMENTS = (
     {"id": "returns", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."},
     {"id": "shipping", "text": "Shipping is free for orders above fifty dollars."},
@@ -37,13 +39,6 @@ def valkey() -> Iterator[Valkey]:
     server.start()
     yield server
     server.kill()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_search_stays_right_when_the_cache_goes_and_comes_back(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import app_process
 import damage
 import payload_process
 import pytest
+import waiting
 from app_process import App
 from box import Box, running_app, running_worker
 from payload_process import Process
@@ -28,14 +30,8 @@ from store.documents import Document
 from store.generations import Generation, Index
 from text import analyser, chunker
 
-PATIENCE = 90.0  # seconds
+eventually = partial(waiting.eventually, seconds=90.0)
 QUERIES = ("반품은 며칠 안에", "free shipping", "비밀번호 재설정", "error code E-204")
-
-
-@pytest.fixture
-def other(releases: Path) -> Index:
-    """Another embedding space than that of `generation`."""
-    return wanted(releases, "tiny-embedding-2")
 
 
 def wanted(releases: Path, release: str) -> Index:
@@ -47,13 +43,6 @@ def some_documents(count: int, *, first: int = 0) -> list[Document]:
         Document(f"d{number}", f"{number}번 상품의 반품은 {number}일 안에. Item {number} is free.")
         for number in range(first, first + count)
     ]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -5,15 +5,17 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import payload_process
 import pytest
+import waiting
 from box import Box, running_app
 from starlette.datastructures import Headers
 from valkey_server import Valkey
@@ -24,6 +26,7 @@ from app.keys import key_of
 from app.limiter import Limiter
 from app.settings import Settings
 
+eventually = partial(waiting.eventually, seconds=15)
 PLAIN = {"search-key": ["search"], "ingest-key": ["ingest"], "admin-key": ["admin"], "both-key": ["search", "ingest"]}
 KEYS = tuple(key_of(plain, scopes, plain) for plain, scopes in PLAIN.items())
 DOCUMENT = {"id": "returns", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
@@ -79,13 +82,6 @@ def ask(box: Box, key: str | None, method: str, path: str, body: Any = None, **h
 
 def search(box: Box, key: str | None, **headers: str) -> httpx2.Response:
     return ask(box, key, "POST", "/search", {"query": "반품"}, **headers)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.05)
 
 
 # Scopes

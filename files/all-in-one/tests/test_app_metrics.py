@@ -4,10 +4,9 @@ import json
 import re
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from payload_process import ROOT, Process, environment, run, write_keys
 from prometheus_client.parser import text_string_to_metric_families
 from valkey_server import Valkey
+from waiting import eventually
 
 from store.connection import connect
 
@@ -34,13 +34,6 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def fetch(port: str, path: str = "/metrics") -> str:

@@ -1,7 +1,6 @@
 """The worker over an embedding release that was damaged after it was proven, or proven on another kind of machine."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import damage
 import payload_process
 import pytest
 from payload_process import Process, run
+from waiting import eventually
 
 from store import documents, jobs
 from store.connection import Database
 from store.documents import Document
 from store.generations import Generation, get
-
-PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture
@@ -44,13 +42,6 @@ def why(folder: Path, event: str) -> list[str]:
     """The reasons that the worker logged."""
     lines = [json.loads(line) for line in (folder / "output").read_text(encoding="utf-8").splitlines()]
     return [line["why"] for line in lines if line["event"] == event]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def index(database: Database) -> str:

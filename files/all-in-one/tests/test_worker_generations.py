@@ -1,10 +1,7 @@
 """The worker builds a generation beside the one that serves: complete, once, whatever happens meanwhile."""
 
 import io
-import json
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,9 @@ import damage
 import postgres_server
 import pytest
 import tiny_models
-from box import PATIENCE, running_worker
-from payload_process import Process, environment
+from box import running_worker
+from payload_process import Workers, environment
+from waiting import eventually
 
 from app import log
 from store import documents, generations, jobs, switching
@@ -29,25 +27,11 @@ SENTENCES = (
 )
 
 
-@pytest.fixture
-def other(releases: Path) -> Index:
-    """Another embedding space than that of `generation`."""
-    folder = releases / "releases" / "tiny-embedding-2"
-    return generations.read_wanted(folder, chunker=chunker.VERSION, analyser=analyser.VERSION)
-
-
 def some_documents(count: int, *, first: int = 0, length: int = 3) -> list[Document]:
     return [
         Document(f"d{number}", "".join(SENTENCES[number % 2].format(number * 100 + line) for line in range(length)))
         for number in range(first, first + count)
     ]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def finish(database: Database) -> None:
@@ -301,33 +285,6 @@ def test_a_release_whose_vectors_disagree_gets_a_generation_of_its_own(
         # Back to the first release: its own vectors are kept.
         assert f"going back to generation {generation.id}" in switching.want(database, index).done
     assert_each_document_once(database, built)
-
-
-class Workers:
-    """Worker processes; all of them are gone after the test."""
-
-    def __init__(self, container: dict[str, str], folder: Path) -> None:
-        self.container = container
-        self._folder = folder
-        self._started: list[Process] = []
-
-    def start(self) -> Process:
-        output = self._folder / f"worker-{len(self._started)}"
-        self._started.append(Process("worker", environment=self.container, output=output))
-        return self._started[-1]
-
-    def indexed(self) -> Counter[int]:
-        """How often each item was indexed, by all of them together."""
-        lines = [
-            json.loads(line)
-            for process in self._started
-            for line in process.output.read_text(encoding="utf-8").splitlines()
-        ]
-        return Counter(line["item"] for line in lines if line["event"] == "indexed")
-
-    def end(self) -> None:
-        for process in self._started:
-            process.end()
 
 
 @pytest.fixture

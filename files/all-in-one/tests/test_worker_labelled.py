@@ -1,15 +1,14 @@
 """Labelled queries of the operator decide about a generation too."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import damage
 import numpy as np
 import pytest
 import tiny_models
-from box import PATIENCE, running_worker
+from box import running_worker
+from waiting import eventually
 
 from store import documents, generations, switching
 from store.connection import Database
@@ -20,13 +19,6 @@ from worker import labelled
 from worker.labelled import Labelled, LabelsError
 
 TOPICS = ("반품", "배송", "환불", "쿠폰", "회원", "결제", "포장", "교환", "매장", "주문", "점검", "영수증")
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from payload_process import Process, environment, run
+from payload_process import Process, Workers, environment, run
 
 from store import documents, generations, jobs, switching
 from store.connection import Database, connect
@@ -18,24 +18,6 @@ from store.migrate import migrate
 # Long enough that indexing takes seconds even with the small model: there is a middle to be killed in.
 LONG = "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다. 환불은 카드 승인 취소로 처리됩니다. " * 6000
 PATIENCE = 90.0  # seconds
-
-
-class Workers:
-    """Starts workers; all of them are gone after the test."""
-
-    def __init__(self, container: dict[str, str], folder: Path) -> None:
-        self.container = container
-        self._folder = folder
-        self._started: list[Process] = []
-
-    def start(self) -> Process:
-        output = self._folder / f"worker-{len(self._started)}"
-        self._started.append(Process("worker", environment=self.container, output=output))
-        return self._started[-1]
-
-    def end(self) -> None:
-        for process in self._started:
-            process.end()
 
 
 @pytest.fixture
