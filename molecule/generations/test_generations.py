@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -16,28 +17,32 @@ import pytest
 from shop import CORPUS, Shop, settle, traffic
 
 import outside
+from faults import POSTGRES_DATA, fill, small_disk
 from outside import call, changed, eventually, kill, p95, play, sql, vm
 
 SEED = int(os.environ.get("GENERATIONS_SEED", "0")) or random.randrange(1, 1_000_000)
 DOCUMENTS = 2000
-NARROW: dict[str, object] = {
-    "models_embedding": "e5-256",
-    "models_extra_profiles": {
-        "e5-256": {
-            "kind": "embedding",
-            "source": {"type": "folder", "path": "/srv/e5-256"},
-            "route": "sentence-transformers",
-            "pooling": "mean",
-            "normalize": True,
-            "prefixes": {"query": "query: ", "passage": "passage: "},
-            "default_input_type": "query",
-            "max_length": 512,
-            "dimension": 256,
-            "licence": "MIT",
-            "languages": ["multilingual"],
-        }
-    },
-}
+
+
+def wanted(name: str, **fields: object) -> dict[str, object]:
+    """Variables that choose the embedding in /srv/NAME."""
+    profile: dict[str, object] = {
+        "kind": "embedding",
+        "source": {"type": "folder", "path": f"/srv/{name}"},
+        "route": "sentence-transformers",
+        "pooling": "mean",
+        "normalize": True,
+        "prefixes": {"query": "query: ", "passage": "passage: "},
+        "default_input_type": "query",
+        "max_length": 512,
+        "dimension": 256,
+        "licence": "MIT",
+        "languages": ["multilingual"],
+    }
+    return {"models_embedding": name, "models_extra_profiles": {name: profile | fields}}
+
+
+NARROW = wanted("e5-256")
 pytestmark = pytest.mark.timeout(1800)  # plays that build
 
 
@@ -58,8 +63,9 @@ def shop(key: str) -> Shop:
     program = (Path(__file__).parent / "narrow.py").read_text(encoding="utf-8")
     vm(f"cat > /srv/narrow.py <<'END'\n{program}\nEND")
     snapshot = vm("ls -d /var/cache/onebox/snapshots/*-demo-e5").strip()
-    vm(f"/opt/onebox/venv-modelbuild/bin/python /srv/narrow.py {snapshot} /srv/e5-256", timeout=180)
-    vm("chmod -R o+rX /srv/e5-256")  # builds run as a user of their own
+    for out in ("e5-256", "deranged --deranged"):
+        vm(f"/opt/onebox/venv-modelbuild/bin/python /srv/narrow.py {snapshot} /srv/{out}", timeout=180)
+    vm("chmod -R o+rX /srv/e5-256 /srv/deranged")  # builds run as a user of their own
     filled = Shop(key, SEED)
     filled.fill(DOCUMENTS)
     return filled
@@ -202,13 +208,55 @@ def test_a_worker_killed_ten_times_loses_and_doubles_nothing(shop: Shop, key: st
 
 
 def test_an_index_that_has_no_room_is_refused_before_anything_starts(key: str) -> None:
-    """The model is there already; two of them do not fit into this app."""
+    """Two models do not fit into this app: one that is there already, one whose download alone tells it."""
     go_back(key)
-    before = generations(key)
-    code, output = play("models.yml", {**NARROW, "stack_app_memory_mb": 1500})
-    assert code != 0 and "does not fit" in output and "stack_app_memory_mb" in output
+    before, releases = generations(key), vm("ls /opt/models/releases")
+    for variables in (NARROW, wanted("e5-unbuilt", size_mb=2240)):
+        code, output = play("models.yml", {**variables, "stack_app_memory_mb": 1500})
+        assert code != 0 and "does not fit" in output and "stack_app_memory_mb" in output
+        assert "Start building" not in output
     assert generations(key) == before
+    assert vm("ls /opt/models/releases") == releases
     assert vm("readlink /opt/models/emb").startswith("releases/demo-multilingual-e5-small-")
+
+
+def test_a_model_that_fails_its_gate_touches_no_index(shop: Shop, key: str, queries: list[str]) -> None:
+    before, started = generations(key), containers()
+    with traffic(key, shop, queries) as seen:
+        code, output = play("models.yml", wanted("deranged"))
+    assert code != 0 and "the float model itself ranks an irrelevant text above a relevant one" in output
+    assert seen.failed == [] and seen.mixed() == []
+    assert generations(key) == before and containers() == started
+    assert vm("readlink /opt/models/emb").startswith("releases/demo-multilingual-e5-small-")
+    assert call("/health", key=key)[1]["status"] == "ok"
+    check_stored(shop, key)
+
+
+def test_a_full_disk_keeps_the_build_waiting_and_the_first_serves_on(shop: Shop, key: str) -> None:
+    name = sorted(shop.texts)[0]
+    with small_disk():
+        fill()
+        code, output = play("models.yml", NARROW)
+        assert code != 0 and "does not fit" in output and "make room on the data disk" in output
+        assert generations(key)["next"] is None
+        vm(f"rm {POSTGRES_DATA}/ballast")
+        assert play("models.yml", NARROW)[0] == 0
+        wait_for(lambda: generations(key)["next"]["done"] > 0)
+        since = vm("date +%s").strip()
+        fill()
+        wait_for(lambda: "no room left" in vm(f"docker logs --since {since} onebox-worker-1 2>&1"))
+        half = generations(key)
+        print(f"on the full disk: {half['next']}")
+        assert half["serving"]["dimension"] == 384 and half["next"]["state"] == "building"
+        status, body = call("/search", {"query": shop.code(name), "top_k": 1, "rerank": "off"}, key)
+        assert status == 200 and body["results"][0]["document_id"] == name
+        vm(f"rm {POSTGRES_DATA}/ballast")
+        wait_for(lambda: serves(key, "e5-256"))
+        check_stored(shop, key)
+    # The database of before is back, where the first embedding serves.
+    assert play("models.yml")[0] == 0
+    wait_for(lambda: serves(key, "demo-multilingual-e5-small"))
+    check_stored(shop, key)
 
 
 def test_what_is_not_wanted_any_more_is_given_up(shop: Shop, key: str) -> None:
@@ -236,11 +284,16 @@ def test_killed_services_and_a_reboot_only_make_it_later(shop: Shop, key: str) -
     subprocess.run(["docker", "restart", "--time", "60", name], check=True, capture_output=True)
     wait_for(lambda: call("/readyz")[0] == 200)
     print(f"after the reboot: {generations(key)['next']}")
-    # The app loads the second model at some moment of this.
-    while not serves(key, "e5-256"):
-        kill("app")
+    # The app loads the second model at some moment of this, and the database switches at another.
+    moments, services, kills = random.Random(SEED), itertools.cycle(("app", "postgres")), 0
+    while True:
         wait_for(lambda: call("/readyz")[0] == 200)
-        time.sleep(random.Random(SEED).uniform(2, 6))
+        if serves(key, "e5-256"):
+            break
+        time.sleep(moments.uniform(2, 8))
+        kill(next(services))
+        kills += 1
+    print(f"app and postgres killed {kills} times from there to the switch")
     check_stored(shop, key)
 
 

@@ -23,6 +23,7 @@ from modelbuild.profile import KINDS, read_profile
 from modelbuild.progress import say
 from modelbuild.prune import prune
 from modelbuild.request import Request, make_request
+from modelbuild.room import least_weights
 from modelbuild.sandbox import Sandbox, check_seen
 from modelbuild.space import known_space
 from modelbuild.thresholds import read_overrides
@@ -201,6 +202,7 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
         "previous": workspace.previous(profile.kind),
         "cpu_class": request.cpu.name,
         "space": known_space(profile) if profile.kind == "embedding" else None,
+        "least_weights": least_weights(profile),
     }
 
 

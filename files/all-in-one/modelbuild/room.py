@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelbuild.errors import BuildError
+from modelbuild.profile import Profile
 from modelbuild.request import Request
 from modelbuild.snapshot import RECORD, snapshot_folder
 from modelbuild.workspace import Workspace
@@ -14,12 +15,19 @@ from modelbuild.workspace import Workspace
 MEMORY_BASE_MB, MEMORY_FACTOR = 1100, 4
 # Stages keep about four times the weights in staging: the export, the fused graph, INT8 and what is being proven.
 STAGING_FACTOR = 4
+# Of a download of float32 weights; of others more is left.
+LEAST_SHARE_IN_INT8 = 0.25
 MEMINFO = Path("/proc/meminfo")
 
 
 def memory_mb(size_mb: int) -> int:
     """Memory that building a model of this download size takes."""
     return MEMORY_BASE_MB + MEMORY_FACTOR * size_mb
+
+
+def least_weights(profile: Profile) -> int | None:
+    """Bytes that the model file of a release will have at least; None where the profile does not say its size."""
+    return int(profile.size_mb * 1_000_000 * LEAST_SHARE_IN_INT8) if profile.size_mb else None
 
 
 def check_room(workspace: Workspace, request: Request, reserve_mb: int) -> None:

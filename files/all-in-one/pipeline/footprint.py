@@ -27,10 +27,15 @@ def of(folder: Path, beside: Iterable[Path] = ()) -> int:
     weights = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
     if not weights or not tokenizer.is_file():
         return 0
-    size = int(weights * WEIGHTS) + WORK
+    size = without_tokenizer(weights)
     if any(_equal(tokenizer, _folder(other) / "tokenizer.json") for other in beside):
         return size
     return size + int(tokenizer.stat().st_size * TOKENIZER)
+
+
+def without_tokenizer(weights: int) -> int:
+    """Bytes that a model with files of `weights` bytes takes in a process that has its tokenizer already."""
+    return int(weights * WEIGHTS) + WORK
 
 
 def lacks(folder: Path, beside: Iterable[Path] = ()) -> str | None:

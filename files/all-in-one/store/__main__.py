@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     which = fits.add_mutually_exclusive_group(required=True)
     which.add_argument("--release", help="ID of a release in the models folder")
     which.add_argument("--space", type=json.loads, help="JSON object; null where a value is not known yet")
+    fits.add_argument("--weights", type=int, metavar="BYTES", help="that the file of a model of --space has at least")
     for name, what in (
         ("disk-free", "free on the file system of the database"),
         ("app-memory", "that the app's container may have"),
@@ -140,7 +141,7 @@ def _fits(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     space = _read(folder).space if folder else options.space
     limits = fitting.Limits(disk_free=options.disk_free, app=options.app_memory, worker=options.worker_memory)
     with connect(conninfo()) as database:
-        report = fitting.check(database, space, folder, limits)
+        report = fitting.check(database, space, folder, limits, options.weights)
     if report.why:
         print(report.why, file=sys.stderr)
     return {

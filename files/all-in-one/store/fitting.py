@@ -46,11 +46,13 @@ class Report:
     counted: dict[str, int | None]
 
 
-def check(database: Database, space: Mapping[str, Any], release: Path | None, limits: Limits) -> Report:
+def check(
+    database: Database, space: Mapping[str, Any], release: Path | None, limits: Limits, weights: int | None = None
+) -> Report:
     """Whether an index of the embedding space can be made beside the one that serves.
 
-    Values of `space` that are null are taken to be as they are. Without the folder of its release a model is not
-    weighed.
+    Values of `space` that are null are taken to be as they are. A model without the folder of its release is weighed by
+    the bytes its file will have at least, its tokenizer left out, and not at all where those are not known either.
     """
     serving, documents = generations.active(database), generations.count_documents(database)
     counted: dict[str, int | None] = dict.fromkeys(
@@ -59,7 +61,7 @@ def check(database: Database, space: Mapping[str, Any], release: Path | None, li
     if serving is None or not documents or _is_there(database, space):
         return Report(documents, False, None, counted)
     dimension = int(space.get("dimension") or serving.dimension)
-    app, worker = _memory(serving, release)
+    app, worker = _memory(serving, release, weights)
     counted |= {
         "disk_needed": _disk(database, serving, dimension),
         "disk_free": limits.disk_free,
@@ -107,12 +109,13 @@ def _disk(database: Database, serving: Generation, dimension: int) -> int:
     return math.ceil((row["text_bytes"] * TEXT_GROWTH + chunks * dimension * FLOAT * COPIES) * GROWTH)
 
 
-def _memory(serving: Generation, release: Path | None) -> tuple[int | None, int | None]:
-    """Bytes of (app, worker) with both models loaded; None where the new model is not there to be weighed."""
-    if release is None:
+def _memory(serving: Generation, release: Path | None, weights: int | None) -> tuple[int | None, int | None]:
+    """Bytes of (app, worker) with both models loaded; None where nothing is known of the new one."""
+    if release is None and weights is None:
         return None, None
     present = next(wanted.embedding_candidates(serving))
     reranker = next(wanted.reranker_candidates())
-    models = footprint.of(present) + footprint.of(release, [present])
-    reranking = footprint.of(reranker, [present, release])
+    second = footprint.of(release, [present]) if release else footprint.without_tokenizer(weights or 0)
+    models = footprint.of(present) + second
+    reranking = footprint.of(reranker, [present, release] if release else [present])
     return footprint.APP + models + reranking, footprint.WORKER + models

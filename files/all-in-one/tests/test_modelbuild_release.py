@@ -255,6 +255,18 @@ def test_a_mix_that_takes_much_longer_than_everything_in_int8_is_refused(
     assert "versus_full_int8 1.12 is above 1.1" in attempts[1]["wrong"]
 
 
+def test_one_slow_measurement_gives_no_recipe_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed = iter([20.0])
+
+    def measured(folders: dict[str, Path], *_: Any) -> dict[str, float]:
+        return {"float_ms": 10.0, "int8_ms": next(slowed, 5.0)}
+
+    monkeypatch.setattr("modelbuild.prove.measure_speed", measured)
+    build = exported(tmp_path, overrides={"max_time_ratio": 0.9})
+    assert build.run(*STAGES)["recipe"] == "int8"
+    assert json.loads((build.released / "gate.json").read_text())["attempts"][0]["speed"]["time_ratio"] == 0.5
+
+
 def test_a_float_model_that_ranks_nonsense_first_is_an_error(tmp_path: Path) -> None:
     build = exported(tmp_path, "reranker", languages=["ko", "en"], name="nonsense")
     build.run("optimise")

@@ -108,6 +108,9 @@ def test_before_a_model_is_built_what_is_not_known_of_its_space_is_as_it_is(
         for space in (json.dumps({**generation.space, "pooling": "another"}), larger)
     )
     assert 0 < small < large
+    weighed = fits(f"--space={larger}", "--weights=1000000", "--app-memory=1000", environment=container)
+    assert weighed[0] == 3 and "raise stack_app_memory_mb" in weighed[1]["why"]
+    assert weighed[1]["counted"]["worker_needed"] > 1_000_000
 
 
 def test_releases_are_those_that_indexes_name(
