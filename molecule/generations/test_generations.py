@@ -18,7 +18,7 @@ from shop import CORPUS, Shop, settle, traffic
 
 import outside
 from faults import POSTGRES_DATA, fill, small_disk
-from outside import call, changed, eventually, kill, p95, play, sql, vm
+from outside import GENEROUS, call, changed, eventually, kill, p95, play, sql, vm
 
 SEED = int(os.environ.get("GENERATIONS_SEED", "0")) or random.randrange(1, 1_000_000)
 DOCUMENTS = 2000
@@ -257,6 +257,26 @@ def test_a_full_disk_keeps_the_build_waiting_and_the_first_serves_on(shop: Shop,
     assert play("models.yml")[0] == 0
     wait_for(lambda: serves(key, "demo-multilingual-e5-small"))
     check_stored(shop, key)
+
+
+def test_another_release_of_the_same_space_takes_over_its_index(shop: Shop, key: str, queries: list[str]) -> None:
+    """The same weights under another name: another release, whose vectors agree with the stored ones."""
+    go_back(key)
+    before, started = generations(key)["serving"], containers()
+    digest = f"SELECT md5(string_agg(chunks::text, '' ORDER BY id)) FROM generation_{before['id']}_chunks AS chunks"
+    stored = sql(digest)
+    again = wanted("e5-again", source={"type": "demo", "builder": "e5"}, dimension=before["dimension"])
+    with traffic(key, shop, queries, pause=GENEROUS) as seen:  # nobody writes
+        assert play("models.yml", again)[0] == 0
+        wait_for(lambda: serves(key, "e5-again"))
+        time.sleep(2)
+        assert play("rollback.yml", {"models_rollback": "embedding"})[0] == 0
+        assert serves(key, "demo-multilingual-e5-small")
+    assert seen.failed == []
+    assert {one.generation for one in seen.found} == {before["id"]} == {generations(key)["serving"]["id"]}
+    assert [release.startswith("e5-again-") for release in sorted({one.release for one in seen.found})] == [False, True]
+    assert sql(digest) == stored and sql("SELECT count(*) FROM generations") == "1"
+    assert containers() == started
 
 
 def test_what_is_not_wanted_any_more_is_given_up(shop: Shop, key: str) -> None:

@@ -55,8 +55,9 @@ def nearest(
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
         query = statement("nearest_allowed", condition=holds, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
-    # The index never returns more rows than ef_search; twice as many keeps the tail's recall.
-    database.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(MAX_EF_SEARCH, max(40, 2 * limit)))])
+    # The index never returns more rows than ef_search; more of them keep the tail's recall.
+    looked_at = min(MAX_EF_SEARCH, max(40, limit * 5 // 2))
+    database.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(looked_at)])
     database.execute("SET LOCAL hnsw.iterative_scan = strict_order")
     allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
     rows = database.execute(statement("nearest_chunks", allowed=allowed, **generation.tables), wanted).fetchall()

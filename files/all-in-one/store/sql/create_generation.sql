@@ -13,7 +13,8 @@ CREATE TABLE {chunks} (
 );
 -- In line with its row: the index reads vectors, not words, and a detour through TOAST for each would dominate.
 ALTER TABLE {chunks} ALTER COLUMN embedding SET STORAGE {storage};
-CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 16, ef_construction = 96);
+-- With pgvector's own 16 and 64, searches of 100,000 chunks find less than 0.97 of the nearest hundred; a row costs 3 ms.
+CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 24, ef_construction = 200);
 CREATE INDEX ON {chunks} (passage_hash);
 
 CREATE TABLE {lexemes} (
