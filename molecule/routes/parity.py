@@ -98,9 +98,9 @@ def save_embedding(folder: Path, model: Any, tokenizer: Any, pooling: str, *modu
 
 
 def e5_small(folder: Path, snapshot: Path) -> dict[str, Any]:
-    """The default embedding itself, with its trained weights."""
+    """The default embedding itself, with its trained weights and its whole length."""
     shutil.copytree(snapshot, folder)
-    return {"kind": "embedding", "route": "sentence-transformers", "dimension": 384}
+    return {"kind": "embedding", "route": "sentence-transformers", "dimension": 384, "max_length": 512}
 
 
 def dense(folder: Path, snapshot: Path) -> dict[str, Any]:
