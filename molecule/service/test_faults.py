@@ -17,7 +17,7 @@ import pytest
 
 import outside
 import stored
-from faults import POSTGRES_DATA, cut_off, fill, is_ready, is_well, small_disk, stopped
+from faults import POSTGRES_DATA, cut_off, fill, is_ready, is_well, paused, small_disk, stopped
 from onebox.client import Box
 from outside import GENEROUS, ask, call, eventually, kill, sql, vm
 
@@ -128,7 +128,7 @@ def test_without_redis_the_same_is_found_and_health_says_what_is_missing(key: st
     assert int(vm("docker exec onebox-redis-1 valkey-cli dbsize")) >= len(QUESTIONS), "nothing is cached again"
 
 
-@pytest.mark.parametrize("gone", [stopped, cut_off])
+@pytest.mark.parametrize("gone", [stopped, cut_off, paused])
 def test_without_postgres_it_says_when_to_come_back_and_recovers(
     key: str, gone: Callable[[], Any], request: pytest.FixtureRequest
 ) -> None:

@@ -51,6 +51,16 @@ def cut_off() -> Iterator[None]:
 
 
 @contextmanager
+def paused() -> Iterator[None]:
+    """Postgres takes connections and statements and answers nothing, as where its disk hangs."""
+    vm("docker pause onebox-postgres-1")
+    try:
+        yield
+    finally:
+        vm("docker unpause onebox-postgres-1")
+
+
+@contextmanager
 def small_disk() -> Iterator[None]:
     """The database on a file system of its own, a little larger than it is; afterwards the state of before is back."""
     small = "/mnt/onebox-small"

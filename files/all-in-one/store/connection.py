@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, OperationalError
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -18,17 +20,34 @@ Database = Connection[DictRow]
 CONNECT_TIMEOUT = 10  # seconds
 PATIENCE = 3  # seconds a request waits for a connection of the pool
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
+# Seconds after which the server would have said so itself: it is paused, or its disk hangs.
+ANSWER_TIMEOUT = STATEMENT_TIMEOUT / 1000 + 5
 # Milliseconds after which a connection whose packets nobody takes is given up; the kernel would try for many minutes.
 SEND_TIMEOUT = 3_000
 SILENCE = 5  # seconds without a packet after which the kernel asks, at most three times, whether anybody is there
 
 
-class Pool(ConnectionPool[Database]):
+class _Connection(Connection[DictRow]):
+    """Closes itself where the server takes a statement and never answers, which no setting of TCP notices."""
+
+    patience: float | None = None  # seconds; ANSWER_TIMEOUT without
+
+    def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        try:
+            return super().wait(gen, interval, timeout or self.patience or ANSWER_TIMEOUT)
+        except OperationalError:
+            # What the server would still answer belongs to no statement any more.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+            raise
+
+
+class Pool(ConnectionPool[_Connection]):
     """Connections for requests, each seen to work before it is handed out."""
 
     _handed_out_at = float("-inf")
 
-    def getconn(self, timeout: float | None = None) -> Database:
+    def getconn(self, timeout: float | None = None) -> _Connection:
         """PoolTimeout when the database does not answer, its BusyError when others got a connection meanwhile."""
         asked = time.monotonic()
         try:
@@ -39,6 +58,15 @@ class Pool(ConnectionPool[Database]):
             raise
         self._handed_out_at = time.monotonic()
         return connection
+
+    @staticmethod
+    def check_connection(conn: _Connection) -> None:
+        """OperationalError where the server does not answer for as long as a request waits."""
+        conn.patience = PATIENCE
+        try:
+            ConnectionPool.check_connection(conn)
+        finally:
+            conn.patience = None
 
 
 def conninfo(environment: Mapping[str, str] = os.environ) -> str:
@@ -61,7 +89,7 @@ def conninfo(environment: Mapping[str, str] = os.environ) -> str:
 
 def connect(where: str) -> Database:
     """One connection that commits per statement; open a `transaction()` for more."""
-    return Connection.connect(where, autocommit=True, row_factory=dict_row)
+    return _Connection.connect(where, autocommit=True, row_factory=dict_row)
 
 
 def open_pool(where: str, *, size: int) -> Pool:
@@ -69,14 +97,14 @@ def open_pool(where: str, *, size: int) -> Pool:
     kwargs: dict[str, Any] = {"autocommit": True, "row_factory": dict_row}
     return Pool(
         where,
-        connection_class=Connection[DictRow],
+        connection_class=_Connection,
         kwargs=kwargs,
         min_size=1,
         max_size=size,
         timeout=PATIENCE,
         # After that it tries again at the next request, instead of at ever longer intervals.
         reconnect_timeout=PATIENCE,
-        check=ConnectionPool.check_connection,
+        check=Pool.check_connection,
         open=True,
         name="onebox",
     )

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,21 @@ class Server:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(timeout=30)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Every process of it stands still: it takes connections and statements and answers nothing."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)  # first, so that it starts no others
+        server = self.process.pid
+        backends = [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        try:
+            for pid in backends:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in (*backends, server):
+                os.kill(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         self.stop()

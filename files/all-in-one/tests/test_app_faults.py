@@ -1,14 +1,16 @@
 """What the app does when something it stands on goes away, and when it comes back."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import httpx2
 import postgres_server
+import psycopg
 import pytest
 import redis
 import waiting
@@ -80,10 +82,19 @@ def test_a_cached_vector_of_another_length_is_not_used(
         assert box.found("반품은 며칠") == expected
 
 
+@contextmanager
+def stopped(server: postgres_server.Server) -> Iterator[None]:
+    server.stop()
+    yield
+    server.start()
+
+
+@pytest.mark.parametrize("gone", [stopped, postgres_server.Server.paused])
+@pytest.mark.usefixtures("model_environment")
 def test_without_the_database_it_says_so_and_recovers(
+    gone: Callable[[postgres_server.Server], AbstractContextManager[None]],
     own_postgres: postgres_server.Server,
     index: generations.Index,
-    model_environment: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -96,20 +107,30 @@ def test_without_the_database_it_says_so_and_recovers(
         box.ingest(*DOCUMENTS)
         assert box.client.get("/readyz").status_code == 200
 
-        own_postgres.stop()
-        answer = box.client.get("/readyz")
-        assert (answer.status_code, answer.json()["error"]["message"]) == (503, "The database does not answer.")
-        assert box.post("/search", query="반품").json()["error"]["code"] == "database_unavailable"
-        assert box.client.post("/documents", json=DOCUMENTS[0]).status_code == 503
-        assert box.client.get("/health").json()["status"] == "unavailable"
-        assert box.client.get("/livez").status_code == 200
-        assert box.post("/v1/embeddings", input="반품").status_code == 200
+        with gone(own_postgres):
+            answer = box.client.get("/readyz")
+            assert (answer.status_code, answer.json()["error"]["message"]) == (503, "The database does not answer.")
+            assert box.post("/search", query="반품").json()["error"]["code"] == "database_unavailable"
+            assert box.client.post("/documents", json=DOCUMENTS[0]).status_code == 503
+            assert box.client.get("/health").json()["status"] == "unavailable"
+            assert box.client.get("/livez").status_code == 200
+            assert box.post("/v1/embeddings", input="반품").status_code == 200
 
-        own_postgres.start()
         eventually(lambda: box.client.get("/readyz").status_code == 200)
         assert box.found("반품은 며칠")[0] == "returns"
         job = box.ingest({"id": "later", "text": "나중에 온 글"})
         assert job["status"] == "done"
+
+
+def test_a_statement_that_is_never_answered_ends(
+    own_postgres: postgres_server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 1.0)
+    with connect(own_postgres.conninfo("postgres")) as database:
+        assert database.execute("SELECT pg_sleep(0.5)").rowcount == 1
+        with own_postgres.paused(), pytest.raises(psycopg.OperationalError):
+            database.execute("SELECT 1")
+        assert database.closed
 
 
 def test_a_full_disk_is_said_and_nothing_of_the_request_is_stored(
