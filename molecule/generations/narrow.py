@@ -1,10 +1,10 @@
 """Run on the VM by the export environment: the demo's embedding with 256 dimensions, as a sentence-transformers folder.
 
-usage: narrow.py SNAPSHOT OUT [--deranged]
+usage: narrow.py SNAPSHOT OUT [--blind]
 
 Vectors go through an orthogonal projection (fixed seed), as through the Dense module of a distilled model, and are
-normalised again: another embedding space, which still ranks. Deranged, every word has another word's embedding: a model
-that ranks nothing, as one would be whose download went wrong unnoticed.
+normalised again: another embedding space, which still ranks. Blind, every word has the same embedding: a model that
+knows a text's length and nothing else, as one might whose download went wrong unnoticed.
 """
 
 import sys
@@ -17,19 +17,18 @@ from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
 DIMENSION = 256
 
 
-def main(snapshot: Path, out: Path, *, deranged: bool) -> None:
+def main(snapshot: Path, out: Path, *, blind: bool) -> None:
     transformer = Transformer(str(snapshot), max_seq_length=512)
     width = transformer.get_embedding_dimension()
     dense = Dense(width, DIMENSION, bias=False, activation_function=torch.nn.Identity())
     torch.manual_seed(7)
     with torch.no_grad():
         dense.linear.weight.copy_(torch.linalg.qr(torch.randn(width, DIMENSION)).Q.T)
-        if deranged:
-            words = transformer.auto_model.get_input_embeddings().weight
-            words.copy_(words[torch.randperm(len(words))])
+        if blind:
+            transformer.auto_model.get_input_embeddings().weight.zero_()
     modules = [transformer, Pooling(width, pooling_mode="mean"), dense, Normalize()]
     SentenceTransformer(modules=modules).save(str(out), create_model_card=False)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), deranged="--deranged" in sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), blind="--blind" in sys.argv[3:])

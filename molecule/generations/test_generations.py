@@ -63,9 +63,9 @@ def shop(key: str) -> Shop:
     program = (Path(__file__).parent / "narrow.py").read_text(encoding="utf-8")
     vm(f"cat > /srv/narrow.py <<'END'\n{program}\nEND")
     snapshot = vm("ls -d /var/cache/onebox/snapshots/*-demo-e5").strip()
-    for out in ("e5-256", "deranged --deranged"):
+    for out in ("e5-256", "blind --blind"):
         vm(f"/opt/onebox/venv-modelbuild/bin/python /srv/narrow.py {snapshot} /srv/{out}", timeout=180)
-    vm("chmod -R o+rX /srv/e5-256 /srv/deranged")  # builds run as a user of their own
+    vm("chmod -R o+rX /srv/e5-256 /srv/blind")  # builds run as a user of their own
     filled = Shop(key, SEED)
     filled.fill(DOCUMENTS)
     return filled
@@ -212,7 +212,7 @@ def test_an_index_that_has_no_room_is_refused_before_anything_starts(key: str) -
     go_back(key)
     before, releases = generations(key), vm("ls /opt/models/releases")
     for variables in (NARROW, wanted("e5-unbuilt", size_mb=2240)):
-        code, output = play("models.yml", {**variables, "stack_app_memory_mb": 1500})
+        code, output = play("models.yml", {**variables, "stack_app_memory_mb": 1200})
         assert code != 0 and "does not fit" in output and "stack_app_memory_mb" in output
         assert "Start building" not in output
     assert generations(key) == before
@@ -223,7 +223,7 @@ def test_an_index_that_has_no_room_is_refused_before_anything_starts(key: str) -
 def test_a_model_that_fails_its_gate_touches_no_index(shop: Shop, key: str, queries: list[str]) -> None:
     before, started = generations(key), containers()
     with traffic(key, shop, queries) as seen:
-        code, output = play("models.yml", wanted("deranged"))
+        code, output = play("models.yml", wanted("blind"))
     assert code != 0 and "the float model itself ranks an irrelevant text above a relevant one" in output
     assert seen.failed == [] and seen.mixed() == []
     assert generations(key) == before and containers() == started
