@@ -211,7 +211,8 @@ def test_an_index_that_has_no_room_is_refused_before_anything_starts(key: str) -
     """Two models do not fit into this app: one that is there already, one whose download alone tells it."""
     go_back(key)
     before, releases = generations(key), vm("ls /opt/models/releases")
-    for variables in (NARROW, wanted("e5-unbuilt", size_mb=1200)):
+    unbuilt = wanted("e5-unbuilt", source={"type": "folder", "path": "/srv/e5-256"}, size_mb=1200)
+    for variables in (NARROW, unbuilt):
         code, output = play("models.yml", {**variables, "stack_app_memory_mb": 1200})
         assert code != 0 and "does not fit" in output and "stack_app_memory_mb" in output
         assert "Start building" not in output
