@@ -36,7 +36,7 @@ test-all: test test-rest ## The same, then every other scenario and the faults
 test-rest: # what `make test` leaves out
 	@./bootstrap.sh shellcheck openssl chromium fonts-noto-cjk
 	@$(MAKE) --no-print-directory browser
-	@molecule/run.sh preflight docker stack service switch generations broken routes
+	@molecule/run.sh preflight docker stack service switch broken routes
 
 gates: .venv-tests/.stamp # linters and types
 	@yamllint --strict .
