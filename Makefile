@@ -31,7 +31,7 @@ test: ## Quality gates, unit tests and the default scenario on a fresh VM
 	@molecule/run.sh default
 	@$(MAKE) --no-print-directory unit
 
-test-all: test test-rest ## The same, then every other scenario and the faults
+test-all: test test-rest ## The same, then the other scenarios but generations, and the faults
 
 test-rest: # what `make test` leaves out
 	@./bootstrap.sh shellcheck openssl chromium fonts-noto-cjk
