@@ -18,6 +18,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
 from app.searching import Request
 from app.services import Services, make
@@ -26,7 +27,7 @@ from bench.figures import latency
 from pipeline.embedder import Embedder
 from store import generations, switching
 from store import search as stored
-from store.connection import Database, connect, conninfo
+from store.connection import Database, conninfo
 from store.generations import Generation
 from store.migrate import migrate
 from store.results import vector_text
@@ -84,7 +85,8 @@ def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[st
     migrate(where)
     embedder, words = Embedder(embedding_folder()), Analyser()
     wanted = generations.read_wanted(embedding_folder(), chunker=chunker.VERSION, analyser=analyser.VERSION)
-    with connect(where) as database:
+    # The store's own connections give up what takes as long as building this index.
+    with psycopg.connect(where, autocommit=True, row_factory=dict_row) as database:
         switching.want(database, wanted)
         index = _take_index(database, generations.serving(database))
         found = _fill(database, embedder, words, texts)
