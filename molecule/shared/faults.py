@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from outside import Answer, ask, eventually, vm
 
@@ -31,33 +31,31 @@ def is_well(key: str) -> bool:
 
 
 @contextmanager
-def stopped() -> Iterator[None]:
+def meanwhile(do: str, undo: str) -> Iterator[None]:
+    """One command on the VM, and afterwards, whatever happened, the one that takes it back."""
+    vm(do)
+    try:
+        yield
+    finally:
+        vm(undo)
+
+
+def stopped() -> AbstractContextManager[None]:
     """Postgres shut down."""
-    vm("docker stop onebox-postgres-1")
-    try:
-        yield
-    finally:
-        vm("docker start onebox-postgres-1")
+    return meanwhile("docker stop onebox-postgres-1", "docker start onebox-postgres-1")
 
 
-@contextmanager
-def cut_off() -> Iterator[None]:
+def cut_off() -> AbstractContextManager[None]:
     """Postgres at work, and no packet from or to it: not even a refusal."""
-    vm(f"docker network disconnect {NETWORK} onebox-postgres-1")
-    try:
-        yield
-    finally:
-        vm(f"docker network connect --alias postgres {NETWORK} onebox-postgres-1")
+    return meanwhile(
+        f"docker network disconnect {NETWORK} onebox-postgres-1",
+        f"docker network connect --alias postgres {NETWORK} onebox-postgres-1",
+    )
 
 
-@contextmanager
-def paused() -> Iterator[None]:
+def paused() -> AbstractContextManager[None]:
     """Postgres takes connections and statements and answers nothing, as where its disk hangs."""
-    vm("docker pause onebox-postgres-1")
-    try:
-        yield
-    finally:
-        vm("docker unpause onebox-postgres-1")
+    return meanwhile("docker pause onebox-postgres-1", "docker unpause onebox-postgres-1")
 
 
 @contextmanager

@@ -33,13 +33,15 @@ class _Connection(Connection[DictRow]):
     patience: float | None = None  # seconds; ANSWER_TIMEOUT without
 
     def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        limit = timeout if timeout is not None else self.patience or ANSWER_TIMEOUT
         try:
-            return super().wait(gen, interval, timeout or self.patience or ANSWER_TIMEOUT)
+            return super().wait(gen, interval, limit)
         except OperationalError:
+            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
             # What the server would still answer belongs to no statement any more.
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.close()
-            raise
+            self.close()
+            raise OperationalError(f"the server took a statement and did not answer within {limit:.0f} s") from None
 
 
 class Pool(ConnectionPool[_Connection]):

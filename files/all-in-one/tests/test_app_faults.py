@@ -128,7 +128,7 @@ def test_a_statement_that_is_never_answered_ends(
     monkeypatch.setattr(connection, "ANSWER_TIMEOUT", 1.0)
     with connect(own_postgres.conninfo("postgres")) as database:
         assert database.execute("SELECT pg_sleep(0.5)").rowcount == 1
-        with own_postgres.paused(), pytest.raises(psycopg.OperationalError):
+        with own_postgres.paused(), pytest.raises(psycopg.OperationalError, match="did not answer within 1 s"):
             database.execute("SELECT 1")
         assert database.closed
 
