@@ -17,7 +17,7 @@ import pytest
 
 import outside
 import stored
-from faults import POSTGRES_DATA, cut_off, fill, is_ready, is_well, paused, small_disk, stopped
+from faults import POSTGRES_DATA, cut_off, fill, is_ready, is_well, meanwhile, paused, small_disk, stopped
 from onebox.client import Box
 from outside import GENEROUS, ask, call, eventually, kill, sql, vm
 
@@ -110,8 +110,7 @@ def test_without_redis_the_same_is_found_and_health_says_what_is_missing(key: st
     before, _ = timed(key)
     cached, with_redis = timed(key)
     assert cached == before
-    vm("docker stop onebox-redis-1")
-    try:
+    with meanwhile("docker stop onebox-redis-1", "docker start onebox-redis-1"):
         without, slowest = timed(key)
         print(
             f"slowest of {len(QUESTIONS)} searches: {with_redis * 1000:.0f} ms cached, "
@@ -121,8 +120,6 @@ def test_without_redis_the_same_is_found_and_health_says_what_is_missing(key: st
         health = call("/health", key=key)[1]
         assert health["status"] == "degraded" and "Redis does not answer" in " ".join(health["degraded"])
         assert call("/readyz")[0] == 200
-    finally:
-        vm("docker start onebox-redis-1")
     print(f"well again {eventually(lambda: is_well(key)):.1f} s after Redis was started")
     assert timed(key)[0] == before
     assert int(vm("docker exec onebox-redis-1 valkey-cli dbsize")) >= len(QUESTIONS), "nothing is cached again"
@@ -189,7 +186,6 @@ def large(name: str) -> Mapping[str, Any]:
 def test_on_a_full_disk_it_says_so_keeps_nothing_half_and_goes_on_once_there_is_room(key: str) -> None:
     before, _ = timed(key)
     with small_disk():
-        sql("CHECKPOINT")
         # Documents for the worker to run out of room with.
         vm("docker pause onebox-worker-1")
         waiting = [{"id": f"full-{number}", "text": text(DOCUMENTS + number)} for number in range(500)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from outside import Answer, ask, eventually, vm
+from outside import Answer, ask, eventually, sql, vm
 
 NETWORK, POSTGRES_DATA = "onebox_default", "/var/lib/onebox/postgres"
 SPARE_MB = 64  # of the small file system, beside what the database holds
@@ -60,7 +60,10 @@ def paused() -> AbstractContextManager[None]:
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """The database on a file system of its own, a little larger than it is; afterwards the state of before is back."""
+    """The database on a file system of its own, a little larger than it is; afterwards the state of before is back.
+
+    It has written by then what it writes for its first connection, without which a full disk takes none.
+    """
     small = "/mnt/onebox-small"
     vm("docker stop onebox-postgres-1")
     used = int(vm(f"du -sm {POSTGRES_DATA}").split()[0])
@@ -69,6 +72,7 @@ def small_disk() -> Iterator[None]:
     vm(f"mount --bind {small} {POSTGRES_DATA} && docker start onebox-postgres-1")
     try:
         eventually(is_ready)
+        sql("CHECKPOINT")
         yield
     finally:
         vm(f"docker stop onebox-postgres-1; umount {POSTGRES_DATA} {small}; docker start onebox-postgres-1")

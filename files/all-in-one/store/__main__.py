@@ -140,8 +140,11 @@ def _fits(options: argparse.Namespace) -> tuple[dict[str, object], int]:
     folder = wanted.embedding_release(options.release) if options.release else None
     space = _read(folder).space if folder else options.space
     limits = fitting.Limits(disk_free=options.disk_free, app=options.app_memory, worker=options.worker_memory)
-    with connect(conninfo()) as database:
-        report = fitting.check(database, space, folder, limits, options.weights)
+    try:
+        with connect(conninfo()) as database:
+            report = fitting.check(database, space, folder, limits, options.weights)
+    except psycopg.errors.DiskFull:
+        report = fitting.FULL
     if report.why:
         print(report.why, file=sys.stderr)
     return {

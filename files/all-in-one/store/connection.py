@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import Connection, OperationalError
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DiskFull
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -90,8 +91,17 @@ def conninfo(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def connect(where: str) -> Database:
-    """One connection that commits per statement; open a `transaction()` for more."""
-    return _Connection.connect(where, autocommit=True, row_factory=dict_row)
+    """One connection that commits per statement; open a `transaction()` for more.
+
+    DiskFull, as from a statement, where the server has no room for the file that a first connection makes it write.
+    """
+    try:
+        return _Connection.connect(where, autocommit=True, row_factory=dict_row)
+    except OperationalError as error:
+        # An error before there is a connection carries no SQLSTATE, and the operating system words this one.
+        if "No space left on device" in str(error):
+            raise DiskFull(*error.args) from None
+        raise
 
 
 def open_pool(where: str, *, size: int) -> Pool:

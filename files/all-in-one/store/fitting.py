@@ -46,6 +46,15 @@ class Report:
     counted: dict[str, int | None]
 
 
+# Of a database that cannot even be asked.
+FULL = Report(
+    documents=0,
+    second=True,
+    why="The database has no room left on its disk: no second index fits (make room on the data disk).",
+    counted={},
+)
+
+
 def check(
     database: Database, space: Mapping[str, Any], release: Path | None, limits: Limits, weights: int | None = None
 ) -> Report:

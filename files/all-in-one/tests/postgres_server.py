@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,29 @@ class Server:
         finally:
             for pid in (*backends, server):
                 os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Started again on a file system of its own, of which one connection later nothing is left."""
+        data, small = self.folder / "data", self.folder / "small"
+        self.stop()
+        data.rename(small)
+        data.mkdir()
+        size = int(subprocess.run(["du", "-sm", small], check=True, capture_output=True).stdout.split()[0]) + 32
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(data)], check=True)
+        try:
+            subprocess.run(["cp", "-a", f"{small}/.", data], check=True)
+            self.start()
+            with suppress(OSError), (data / "ballast").open("wb", buffering=0) as stream:
+                while stream.write(bytes(4096)):
+                    pass
+            yield
+        finally:
+            self.stop()
+            subprocess.run(["umount", str(data)], check=True)
+            data.rmdir()
+            small.rename(data)
+            self.start()
 
     def remove(self) -> None:
         self.stop()

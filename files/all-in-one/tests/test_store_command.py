@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import postgres_server
 from payload_process import environment, run
 
 from store import documents
-from store.connection import Database
+from store.connection import Database, connect
 from store.documents import Document
 from store.generations import Generation
 from store.migrate import newest
@@ -111,6 +112,20 @@ def test_before_a_model_is_built_what_is_not_known_of_its_space_is_as_it_is(
     weighed = fits(f"--space={larger}", "--weights=1000000", "--app-memory=1000", environment=container)
     assert weighed[0] == 3 and "raise stack_app_memory_mb" in weighed[1]["why"]
     assert weighed[1]["counted"]["worker_needed"] > 1_000_000
+
+
+def test_nothing_fits_on_a_disk_so_full_that_the_database_cannot_be_asked(
+    own_postgres: postgres_server.Server, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    with connect(own_postgres.conninfo("postgres")) as server:
+        server.execute("CREATE DATABASE asked")
+    container = environment(own_postgres.conninfo("asked"), model_environment, tmp_path)
+    with own_postgres.full():
+        code, told = fits("--release=tiny-embedding-2", environment=container)
+    assert (code, told["fits"]) == (3, False)
+    assert "make room on the data disk" in told["why"]
+    done = run("store fits", "--release=tiny-embedding-2", environment=container)
+    assert done.returncode == 1, "without a schema it is a question that cannot be answered, not a refusal"
 
 
 def test_releases_are_those_that_indexes_name(
