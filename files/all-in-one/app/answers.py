@@ -5,8 +5,8 @@ from typing import Any, Literal
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.reranking import Mode
 from app.searching import Fusion
+from app.settings import Mode
 
 # Describes the key; the guard is what checks it.
 BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key of this box.")

@@ -8,14 +8,13 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from app.models import Loaded, Models
+from app.probe import ANSWER, QUESTION
 from pipeline.errors import ModelError, OverloadedError
 from store import generations
 from store.connection import Pool
 from store.errors import BusyError, StoreError
 
 KEEP = 5.0  # seconds that a good answer holds
-QUESTION = "반품은 언제까지 할 수 있나요?"
-ANSWER = "상품을 받은 날부터 7일 안에 반품할 수 있습니다."
 
 
 class Readiness:

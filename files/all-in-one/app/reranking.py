@@ -3,27 +3,13 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from app.models import Loaded, describe
+from app.settings import Margin, Mode
 from app.waiting import gone
 from pipeline.errors import OverloadedError
 from pipeline.reranker import Reranker
-
-Mode = Literal["off", "auto", "always", "shadow"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-
-@dataclass(frozen=True)
-class Margin:
-    """What was measured for two models, named as their profiles are.
-
-    Where the first candidate of the fused order leads the second by `least` or more, judging is not worth its time.
-    """
-
-    reranker: str
-    embedding: str
-    least: float
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from psycopg.errors import DeadlockDetected, UndefinedTable
 from app.languages import Centroids, Languages, Vector, abroad, balance
 from app.models import Loaded, describe
 from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
-from app.reranking import Mode, Reranking
+from app.reranking import Reranking
+from app.settings import Mode
 from app.vectors import Vectors
 from app.waiting import gone
 from store import generations

@@ -1,30 +1,21 @@
 """`python -m app.selftest`: one real embedding, rerank and search through HTTP. Prints one JSON line.
 
-With --url it asks a running app; with --candidate it starts the app of this image on a free loopback port first.
-SELFTEST_SECONDS (60) is how long it waits for the app to be ready, and for a running one not to be degraded: what was
-mended is noticed within seconds. A candidate must not even begin degraded.
+It asks the running app. SELFTEST_SECONDS (60) is how long it waits for it to be ready, and not to be degraded any more:
+what was mended is noticed within seconds. What it imports is kept small: every play runs it.
 """
 
 import argparse
 import json
 import os
-import socket
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
-from app import log, services, settings
-from app.main import create_app
-from app.readiness import ANSWER, QUESTION
-from store.connection import conninfo
-from store.errors import StoreError
+from app import log, settings
+from app.probe import ANSWER, QUESTION
 
 TIMEOUT = 30  # seconds of one request
 
@@ -36,21 +27,20 @@ class SelftestError(RuntimeError):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m app.selftest", description=__doc__)
     parser.add_argument("--url", default=f"http://127.0.0.1:{os.environ.get('APP_PORT') or '8000'}")
-    parser.add_argument("--candidate", action="store_true", help="start this image's app and ask that one")
-    arguments = parser.parse_args()
+    url = parser.parse_args().url.rstrip("/")
+    return report(lambda: check(url, lambda: _handed_over(settings.from_environment()), mends=True))
+
+
+def report(test: Callable[[], dict[str, Any]]) -> int:
+    """Print what the test found, or the reason why it failed in one sentence; returns the exit code."""
     log.stream = sys.stderr  # standard output is for the report
     log.take_over_logging()
     try:
-        configured = settings.from_environment()
-        if arguments.candidate:
-            with _candidate(configured) as (url, key):
-                report = check(url, lambda: key, mends=False)
-        else:
-            report = check(arguments.url.rstrip("/"), lambda: _handed_over(configured), mends=True)
-    except (SelftestError, settings.SettingsError, StoreError) as error:
+        found = test()
+    except (SelftestError, settings.SettingsError) as error:
         print(f"selftest: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(report))
+    print(json.dumps(found))
     return 0
 
 
@@ -79,28 +69,12 @@ def check(url: str, key: Callable[[], str], *, mends: bool) -> dict[str, Any]:
     if known := key():
         headers["authorization"] = f"Bearer {known}"
     _wait(lambda: _check_health(url, headers), "", seconds if mends else 0)
-    report: dict[str, Any] = {"ok": True, "ready_seconds": round(time.monotonic() - started, 2)}
+    found: dict[str, Any] = {"ok": True, "ready_seconds": round(time.monotonic() - started, 2)}
     for step in (_embed, _rerank, _search):
         began = time.monotonic()
-        report |= step(url, headers)
-        report[f"{step.__name__[1:]}_ms"] = round((time.monotonic() - began) * 1000, 1)
-    return report
-
-
-@contextmanager
-def _candidate(configured: settings.Settings) -> Iterator[tuple[str, str]]:
-    made = services.make(configured, conninfo(), switches=False)
-    app = create_app(made)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="candidate", daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", made.keys.own
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
+        found |= step(url, headers)
+        found[f"{step.__name__[1:]}_ms"] = round((time.monotonic() - began) * 1000, 1)
+    return found
 
 
 def _wait(step: Callable[[], object], complaint: str, seconds: float) -> None:

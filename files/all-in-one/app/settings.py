@@ -5,14 +5,29 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from app.keys import Key, KeysError, read
 from app.log import LEVELS
-from app.reranking import MODES, Margin, Mode
+
+Mode = Literal["off", "auto", "always", "shadow"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class SettingsError(RuntimeError):
     """A variable is missing or cannot be used; the message names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """What was measured for two models, named as their profiles are.
+
+    Where the first candidate of the fused order leads the second by `least` or more, judging is not worth its time.
+    """
+
+    reranker: str
+    embedding: str
+    least: float
 
 
 @dataclass(frozen=True)

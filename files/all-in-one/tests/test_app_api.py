@@ -14,9 +14,9 @@ import pytest
 from box import HASHES, KEYS, Box, running_app, running_worker
 
 from app import log
-from app.reranking import Margin, Reranking
+from app.reranking import Reranking
 from app.searching import Fusion, Request, Search
-from app.settings import Settings
+from app.settings import Margin, Settings
 from pipeline.errors import OverloadedError
 from store import search as stored
 

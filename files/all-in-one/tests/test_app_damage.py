@@ -80,7 +80,7 @@ def test_a_mended_reranker_is_taken_without_a_restart(models: Path, container: d
 
 def test_a_deployment_does_not_begin_degraded(models: Path, container: dict[str, str]) -> None:
     damage.flip(models / "rerank" / "model.onnx")
-    done = run("app.selftest", "--candidate", environment=container)
+    done = run("app.candidate", environment=container)
     assert done.returncode == 1 and done.stdout == ""
     said = done.stderr.splitlines()[-1]
     assert said.startswith("selftest: the app is degraded: The wanted reranker cannot serve: ")

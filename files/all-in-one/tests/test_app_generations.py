@@ -313,7 +313,7 @@ def test_a_candidate_leaves_the_switch_to_the_app_that_runs(
     documents.submit(database, some_documents(3))
     switching.want(database, other)
     eventually(lambda: _past_building(database))
-    done = payload_process.run("app.selftest", "--candidate", environment=container)
+    done = payload_process.run("app.candidate", environment=container)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["generation"] == serving(database) == generation.id
 

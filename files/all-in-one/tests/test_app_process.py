@@ -3,6 +3,8 @@
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from payload_process import Process, environment, run
+from payload_process import ROOT, Process, environment, run
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def container(ready_database: str, model_environment: dict[str, str], tmp_path: 
 
 
 def test_a_candidate_answers_before_anything_is_published(container: dict[str, str]) -> None:
-    done = run("app.selftest", "--candidate", environment=container)
+    done = run("app.candidate", environment=container)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
@@ -32,12 +34,18 @@ def test_a_candidate_answers_before_anything_is_published(container: dict[str, s
 
 def test_a_candidate_with_a_missing_model_fails_in_one_sentence(container: dict[str, str]) -> None:
     broken = container | {"RERANK_RELEASE": "gone", "SELFTEST_SECONDS": "3"}
-    done = run("app.selftest", "--candidate", environment=broken)
+    done = run("app.candidate", environment=broken)
     assert done.returncode == 1
     said = done.stderr.splitlines()[-1]
     assert said.startswith("selftest: the app is degraded: The wanted reranker cannot serve: ")
     assert "releases/gone: there is no such model" in said
     assert done.stdout == ""
+
+
+def test_the_selftest_of_a_running_app_loads_nothing_that_takes_long() -> None:
+    code = "import sys, app.selftest; print(sorted({'fastapi', 'numpy', 'psycopg'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
 
 
 def test_nothing_running_is_said_in_one_sentence(container: dict[str, str]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.keys import key_of
-from app.reranking import Margin
-from app.settings import SettingsError, from_environment
+from app.settings import Margin, SettingsError, from_environment
 from preflight import RANGES
 
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app import filtering
 from app.answers import SearchAnswer, answered
-from app.reranking import Mode
 from app.searching import Fusion, Request
 from app.services import Needs, Services
+from app.settings import Mode
 from app.text_input import check_text
 
 router = APIRouter()
