@@ -90,7 +90,7 @@ def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[st
         switching.want(database, wanted)
         index = _take_index(database, generations.serving(database))
         found = _fill(database, embedder, words, texts)
-        found["index_build_seconds"] = _timed(lambda: database.execute(index))
+        found |= _build(database, index)
         database.execute("VACUUM ANALYZE")
         found |= _sizes(database) | _recall(database, embedder, queries[:SEARCHES])
     with _services(where) as services:
@@ -106,6 +106,21 @@ def _take_index(database: Database, generation: Generation) -> str:
     assert row is not None
     database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
     return str(row["indexdef"])
+
+
+def _build(database: Database, index: str) -> dict[str, Any]:
+    """How long the index takes, and whether it was built in the memory that Postgres gives it."""
+    notices: list[str | None] = []
+    database.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    seconds = _timed(lambda: database.execute(index))
+    row = database.execute("SHOW maintenance_work_mem").fetchone()
+    assert row is not None
+    return {
+        "index_build_seconds": seconds,
+        "index_build_memory": row["maintenance_work_mem"],
+        # As pgvector words it; what comes after that goes to the disk row by row.
+        "index_built_in_memory": not any("no longer fits into maintenance_work_mem" in (one or "") for one in notices),
+    }
 
 
 def _fill(database: Database, embedder: Embedder, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:

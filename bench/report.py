@@ -204,12 +204,14 @@ def _stages_table(search: Results) -> list[str]:
 
 
 def _index_table(measured: Results) -> list[str]:
+    fits = "within" if measured["index_built_in_memory"] else "which did not fit into"
     lines = [
         f"| {measured['chunks']} chunks | |",
         "|---|---|",
         f"| embedding them, analysing their words | {measured['embed_seconds']:.0f} s, "
         f"{measured['analyse_seconds']:.0f} s |",
-        f"| building the index of the vectors | {measured['index_build_seconds']:.0f} s |",
+        f"| building the index of the vectors | {measured['index_build_seconds']:.0f} s, {fits} the "
+        f"{measured['index_build_memory']} that Postgres gives it |",
         f"| its size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "
         f"{measured['words_mb']:.0f} MB |",
         f"| of the 10 and 100 nearest it finds | {measured['recall@10']:.1%}, {measured['recall@100']:.1%} |",

@@ -23,6 +23,7 @@ def test_a_filled_index_finds_what_is_nearest_and_answers_searches(
     found = measure(empty_database, sentence_pairs(PASSAGES, 30), questions)
     assert found["chunks"] == 30
     assert (found["recall@10"], found["recall@100"]) == (1.0, 1.0)
+    assert found["index_built_in_memory"] and found["index_build_memory"].endswith("MB")
     assert found["index_mb"] > 0 and found["words_mb"] > 0
     assert found["search"]["count"] == 4
     assert {"embed", "vectors", "words", "total"} <= set(found["stages_p95_ms"])
