@@ -126,7 +126,8 @@ def test_ratios_stand_beside_what_was_aimed_at() -> None:
 def test_an_index_is_measured_by_the_time_of_a_search_and_by_what_it_finds() -> None:
     measured = {
         "chunks": 100_000, "embed_seconds": 900, "analyse_seconds": 120, "index_build_seconds": 80,
-        "index_build_memory": "256MB", "index_built_in_memory": False, "index_mb": 195, "chunks_mb": 210, "words_mb": 180, "recall@10": 0.99, "recall@100": 0.96,
+        "index_build_memory": "256MB", "index_built_in_memory": False,
+        "index_mb": 195, "chunks_mb": 210, "words_mb": 180, "recall@10": 0.99, "recall@100": 0.96,
         "search": {"count": 270, "p50_ms": 20.0, "p95_ms": 40.0},
         "stages_p95_ms": {"embed": 9.0, "vectors": 12.5, "total": 40.0},
     }  # fmt: skip
