@@ -25,7 +25,7 @@ from app.services import Services, make
 from app.settings import Settings
 from bench.figures import latency
 from pipeline.embedder import Embedder
-from store import generations, switching
+from store import generations, recall, switching
 from store import search as stored
 from store.connection import Database, conninfo
 from store.generations import Generation
@@ -192,9 +192,7 @@ def _recall(database: Database, embedder: Embedder, queries: Sequence[str]) -> d
         wanted = vector.tolist()
         with database.transaction():
             near = list(stored.nearest(database, generation, wanted, RECALLED))
-        with database.transaction():
-            database.execute("SET LOCAL enable_indexscan = off")
-            exact = list(stored.nearest(database, generation, wanted, RECALLED))
+        exact = list(recall.exact(database, generation, vector_text(wanted), RECALLED))
         for depth, found in shares.items():
             found.append(len(set(near[:depth]) & set(exact[:depth])) / len(exact[:depth]))
     return {f"recall@{depth}": round(statistics.fmean(found), 4) for depth, found in shares.items()}

@@ -1,4 +1,4 @@
-SELECT -(embedding <#> %(vector)s::vector) AS similarity
+SELECT id, -(embedding <#> %(vector)s::vector) AS similarity
 FROM {chunks}
 ORDER BY embedding <#> %(vector)s::vector
 LIMIT %(limit)s
