@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-ANSIBLE = Path(sys.executable).with_name("ansible")
+from modules import run
 
 
-def run(source: Path, cache: Path) -> dict[str, Any]:
-    """What the module answers, asked the way a playbook asks it."""
-    arguments = json.dumps({"source": str(source), "cache": str(cache)})
-    environment = os.environ | {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-    }
-    command: list[str | Path] = [ANSIBLE, "localhost", "--inventory=localhost,", "--connection=local"]
-    command += ["--module-name=payload_archive", f"--args={arguments}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
-    answer: dict[str, Any] = json.loads(done.stdout.partition("=>")[2])
-    return answer | {"rc": done.returncode}
+def pack(source: Path, cache: Path) -> dict[str, Any]:
+    return run("payload_archive", source=str(source), cache=str(cache))
 
 
 @pytest.fixture
@@ -51,7 +37,7 @@ def names(archive: str) -> list[str]:
 
 
 def test_the_archive_has_the_files_of_root_and_is_never_a_change(source: Path, cache: Path) -> None:
-    answer = run(source, cache)
+    answer = pack(source, cache)
     assert answer["changed"] is False
     with tarfile.open(answer["path"]) as tar:
         assert {member.name: (member.mode, member.uid, member.mtime) for member in tar} == {
@@ -61,58 +47,58 @@ def test_the_archive_has_the_files_of_root_and_is_never_a_change(source: Path, c
 
 
 def test_times_and_the_order_of_creation_do_not_count(source: Path, cache: Path, tmp_path: Path) -> None:
-    first = run(source, cache)
+    first = pack(source, cache)
     copy = tmp_path / "copy"
     (copy / "app").mkdir(parents=True)
     for name in ("run.sh", "app/main.py"):
         (copy / name).write_bytes((source / name).read_bytes())
         os.utime(copy / name, (1, 1))
     (copy / "run.sh").chmod(0o700)
-    second = run(copy, tmp_path / "other-cache")
+    second = pack(copy, tmp_path / "other-cache")
     assert first["digest"] == second["digest"]
     assert Path(first["path"]).read_bytes() == Path(second["path"]).read_bytes()
 
 
 def test_caches_editor_leftovers_and_tests_stay_out(source: Path, cache: Path) -> None:
-    digest = run(source, cache)["digest"]
+    digest = pack(source, cache)["digest"]
     for name in ("app/__pycache__/main.pyc", "app/main.py~", "app/.main.py.swp", "tests/test_main.py", ".mypy_cache/x"):
         path = source / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("leftover")
-    answer = run(source, cache)
+    answer = pack(source, cache)
     assert answer["digest"] == digest
     assert names(answer["path"]) == ["app/main.py", "run.sh"]
 
 
 def test_one_changed_byte_is_another_digest(source: Path, cache: Path) -> None:
-    before = run(source, cache)
+    before = pack(source, cache)
     (source / "app" / "main.py").write_text("print('hallo')\n")
-    after = run(source, cache)
+    after = pack(source, cache)
     assert before["digest"] != after["digest"]
     assert Path(before["path"]).exists(), "the archive of the earlier content stays"
 
 
 def test_the_executable_bit_counts(source: Path, cache: Path) -> None:
-    before = run(source, cache)
+    before = pack(source, cache)
     (source / "app" / "main.py").chmod(0o755)
-    assert before["digest"] != run(source, cache)["digest"]
+    assert before["digest"] != pack(source, cache)["digest"]
 
 
 def test_a_files_name_counts(source: Path, cache: Path) -> None:
-    before = run(source, cache)
+    before = pack(source, cache)
     (source / "run.sh").rename(source / "start.sh")
-    assert before["digest"] != run(source, cache)["digest"]
+    assert before["digest"] != pack(source, cache)["digest"]
 
 
 def test_an_archive_that_is_there_is_not_written_again(source: Path, cache: Path) -> None:
-    path = Path(run(source, cache)["path"])
+    path = Path(pack(source, cache)["path"])
     before = path.stat().st_mtime_ns
-    run(source, cache)
+    pack(source, cache)
     assert path.stat().st_mtime_ns == before
     assert [entry.name for entry in cache.iterdir()] == [path.name], "nothing half-written stays"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path, cache: Path) -> None:
-    answer = run(tmp_path / "nowhere", cache)
+    answer = pack(tmp_path / "nowhere", cache)
     assert answer["rc"] != 0
     assert f"payload_source is {tmp_path / 'nowhere'}" in answer["msg"]

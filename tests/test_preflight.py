@@ -11,18 +11,16 @@ from models import model_problems, model_profiles
 from preflight import RANGES, preflight_problems, preflight_untested
 
 GOOD: dict[str, Any] = {
-    "facts": {
-        "distribution": "Debian",
-        "distribution_version": "13.1",
-        "distribution_major_version": "13",
+    "machine": {
+        "distribution": "debian",
+        "distribution_version": "13",
         "architecture": "x86_64",
-        "memtotal_mb": 8000,
-        "mounts": [
-            {"mount": "/", "size_available": 40e9},
-            {"mount": "/boot", "size_available": 1e8},
-        ],
+        "cpu_flags": ["fpu", "sse", "avx", "avx2"],
+        "memory_mb": 8000,
+        "disks": {folder: {"mount": "/", "free": 40e9} for folder in ("/var/lib/docker", "/opt/models")},
+        "listening": ["0.0.0.0:22"],
+        "deployed": False,
     },
-    "probe": ["flags : fpu sse avx avx2", "LISTEN 0 128 0.0.0.0:22 0.0.0.0:*"],
     "spec_errors": [],
     "preflight_min_memory_mb": 3500,
     "preflight_min_disk_gb": 10,
@@ -60,11 +58,11 @@ BIG = {name: {**profile, "size_mb": 2270} for name, profile in GOOD["models_prof
 
 
 def given(**changes: Any) -> dict[str, Any]:
-    """A good VM with `changes`: a variable by its name, a fact as facts__NAME."""
+    """A good VM with `changes`: a variable by its name, what the machine is as machine__NAME."""
     changed = deepcopy(GOOD)
     for name, value in changes.items():
-        if name.startswith("facts__"):
-            changed["facts"][name.removeprefix("facts__")] = value
+        if name.startswith("machine__"):
+            changed["machine"][name.removeprefix("machine__")] = value
         else:
             changed[name] = value
     return changed
@@ -86,30 +84,30 @@ def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
     "changes,thing,found,expected,next_step",
     [
         (
-            {"facts__distribution_version": "11.9"},
+            {"machine__distribution_version": "11"},
             "Operating system",
             "Debian 11",
             "Debian 13 (tested) or Ubuntu 24.04 (untested)",
             "Use such a VM",
         ),
         (
-            {"facts__distribution": "Ubuntu", "facts__distribution_version": "24.04"},
+            {"machine__distribution": "ubuntu", "machine__distribution_version": "24.04"},
             "docker_source",
             "is debian",
             "expected docker",
             "Set docker_source: docker",
         ),
         (
-            {"facts__architecture": "riscv64"},
+            {"machine__architecture": "riscv64"},
             "Architecture",
             "riscv64",
             "expected one of aarch64, x86_64",
             "Use another VM type",
         ),
-        ({"probe": ["flags : fpu sse avx"]}, "CPU", "no AVX2", "expected it", "Use a VM type"),
-        ({"facts__memtotal_mb": 2000}, "Memory", "2000 MB", "preflight_min_memory_mb = 3500", "Use a larger VM"),
+        ({"machine__cpu_flags": ["fpu", "sse", "avx"]}, "CPU", "no AVX2", "expected it", "Use a VM type"),
+        ({"machine__memory_mb": 2000}, "Memory", "2000 MB", "preflight_min_memory_mb = 3500", "Use a larger VM"),
         (
-            {"facts__mounts": [{"mount": "/", "size_available": 40e9}, {"mount": "/opt", "size_available": 3.5e9}]},
+            {"machine__disks": {"/opt/models": {"mount": "/opt", "free": 3.5e9}}},
             "Disk",
             "3.5 GB free at /opt/models (file system /opt)",
             "preflight_min_disk_gb = 10",
@@ -153,7 +151,7 @@ def test_a_good_vm_has_no_problems_and_nothing_untested() -> None:
             {
                 "models_build_memory_mb": 20000,
                 "models_profiles": BIG,
-                "facts__memtotal_mb": 13000,
+                "machine__memory_mb": 13000,
                 "stack_app_memory_mb": 1000,
             },
             "Memory",
@@ -230,7 +228,7 @@ def test_a_problem_names_thing_value_expectation_and_next_step(
 
 def test_several_problems_come_in_one_list() -> None:
     problems = preflight_problems(
-        given(facts__memtotal_mb=1, stack_listen="x", models_embedding="y", stack_port=0, spec_errors=["argument z"])
+        given(machine__memory_mb=1, stack_listen="x", models_embedding="y", stack_port=0, spec_errors=["argument z"])
     )
     assert len(problems) == 5
     for name in ("Memory", "stack_listen", "models_embedding", "stack_port", "argument z"):
@@ -247,17 +245,17 @@ def test_a_number_that_extra_vars_brought_as_text_is_a_number() -> None:
 
 
 def test_what_the_box_itself_takes_is_no_problem() -> None:
-    probe = [*GOOD["probe"], "LISTEN 0 4096 127.0.0.1:8080 0.0.0.0:*", "deployed"]
-    full = [{"mount": "/", "size_available": 1e9}]
-    assert preflight_problems(given(probe=probe, facts__mounts=full)) == []
+    full = {"/opt/models": {"mount": "/", "free": 1e9}}
+    box = given(machine__listening=["127.0.0.1:8080"], machine__disks=full, machine__deployed=True)
+    assert preflight_problems(box) == []
 
 
 def test_another_port_that_ends_alike_is_free() -> None:
-    assert preflight_problems(given(probe=[*GOOD["probe"], "LISTEN 0 4096 [::1]:18080 [::]:*"])) == []
+    assert preflight_problems(given(machine__listening=["[::1]:18080"])) == []
 
 
 def test_arm_needs_no_avx2_and_is_called_untested() -> None:
-    arm = given(facts__architecture="aarch64", probe=["Features : fp asimd asimddp"])
+    arm = given(machine__architecture="aarch64", machine__cpu_flags=["fp", "asimd", "asimddp"])
     assert preflight_problems(arm) == []
     assert preflight_untested(arm) == ["Untested: architecture aarch64 (tests run on x86_64)."]
 
@@ -265,9 +263,8 @@ def test_arm_needs_no_avx2_and_is_called_untested() -> None:
 def test_every_alternative_without_a_test_is_called_untested() -> None:
     notes = preflight_untested(
         given(
-            facts__distribution="Ubuntu",
-            facts__distribution_version="24.04",
-            facts__distribution_major_version="24",
+            machine__distribution="ubuntu",
+            machine__distribution_version="24.04",
             docker_source="docker",
             model_builder_torch_source="index",
             stack_image_source="registry",
@@ -351,7 +348,7 @@ def test_without_an_alternative_the_licence_must_be_accepted() -> None:
 
 def test_the_demo_builds_and_serves_on_the_six_gigabytes_that_the_readme_asks_for() -> None:
     profiles = {name: {**profile, "size_mb": 470} for name, profile in GOOD["models_profiles"].items()}
-    assert preflight_problems(given(models_profiles=profiles, facts__memtotal_mb=5700)) == []
+    assert preflight_problems(given(models_profiles=profiles, machine__memory_mb=5700)) == []
 
 
 @pytest.mark.parametrize("value", [-1, "many", True, 10**10])

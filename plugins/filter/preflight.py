@@ -18,8 +18,9 @@ from modelbuild.sandbox import unseen_below
 
 Input = dict[str, Any]
 
-TESTED = {("Debian", "13")}
-SUPPORTED = {("Debian", "13"), ("Ubuntu", "24.04")}
+# Distributions by their ID and VERSION_ID in os-release.
+TESTED = {("debian", "13")}
+SUPPORTED = {("debian", "13"), ("ubuntu", "24.04")}
 # What the services take beside a build: with the demo's two models, of 470 MB each before INT8, 2.5 GB were measured.
 SERVICES_BASE_MB = 1500
 SERVICES = ("app", "worker", "postgres", "redis")
@@ -54,61 +55,53 @@ def _whole(value: object) -> int | None:
         return None
 
 
-def _system(facts: dict[str, Any]) -> tuple[str, str]:
-    """Distribution and the part of its version that counts: Debian's major, Ubuntu's year and month."""
-    name, version = facts["distribution"], str(facts["distribution_version"])
-    return name, version.split(".", maxsplit=1)[0] if name == "Debian" else version
+def _system(machine: dict[str, Any]) -> tuple[str, str]:
+    return machine["distribution"], machine["distribution_version"]
+
+
+def _system_name(machine: dict[str, Any]) -> str:
+    return " ".join(_system(machine)).capitalize()
 
 
 def _machine(given: Input) -> Iterator[str]:
-    facts = given["facts"]
-    system = _system(facts)
+    machine = given["machine"]
+    system = _system(machine)
     if system not in SUPPORTED:
         yield (
-            f"Operating system: {' '.join(system)}; expected Debian 13 (tested) or Ubuntu 24.04 (untested)."
+            f"Operating system: {_system_name(machine)}; expected Debian 13 (tested) or Ubuntu 24.04 (untested)."
             " Use such a VM."
         )
-    elif system[0] != "Debian" and given["docker_source"] == "debian":
+    elif system[0] != "debian" and given["docker_source"] == "debian":
         yield (
-            f"docker_source is debian, and this is {' '.join(system)}; expected docker there, since its packages"
-            " differ. Set docker_source: docker."
+            f"docker_source is debian, and this is {_system_name(machine)}; expected docker there, since its"
+            " packages differ. Set docker_source: docker."
         )
-    if facts["architecture"] not in ARCHITECTURES:
+    if machine["architecture"] not in ARCHITECTURES:
         yield (
-            f"Architecture: {facts['architecture']}; expected one of {', '.join(sorted(ARCHITECTURES))}."
+            f"Architecture: {machine['architecture']}; expected one of {', '.join(sorted(ARCHITECTURES))}."
             " Use another VM type."
         )
-    flags = next((set(line.split()) for line in given["probe"] if line.startswith(("flags", "Features"))), set())
-    if facts["architecture"] == "x86_64" and "avx2" not in flags:
+    if machine["architecture"] == "x86_64" and "avx2" not in machine["cpu_flags"]:
         yield (
             "CPU: no AVX2; expected it, since INT8 inference needs it."
             " Use a VM type of the last ten years, or let the hypervisor pass the host's CPU flags."
         )
     wanted = _whole(given["preflight_min_memory_mb"])
-    if wanted is not None and facts["memtotal_mb"] < wanted:
+    if wanted is not None and machine["memory_mb"] < wanted:
         yield (
-            f"Memory: {facts['memtotal_mb']} MB; expected at least preflight_min_memory_mb = {wanted}. Use a larger VM."
+            f"Memory: {machine['memory_mb']} MB; expected at least preflight_min_memory_mb = {wanted}. Use a larger VM."
         )
-
-
-def _mount(facts: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """The mount that `path` lies on: the longest mount point that is a prefix of it."""
-    candidates = [m for m in facts["mounts"] if path == m["mount"] or path.startswith(m["mount"].rstrip("/") + "/")]
-    return max(candidates, key=lambda mount: len(mount["mount"]), default=None)
 
 
 def _disk(given: Input) -> Iterator[str]:
     wanted = _whole(given["preflight_min_disk_gb"])
-    if wanted is None or "deployed" in given["probe"]:
+    if wanted is None or given["machine"]["deployed"]:
         return  # what a first deployment needs is there already
-    for path in ("/var/lib/docker", "/opt/models"):
-        mount = _mount(given["facts"], path)
-        if mount is None or mount.get("size_available") is None:
-            continue
-        free = mount["size_available"] / 1e9
+    for folder, disk in given["machine"]["disks"].items():
+        free = disk["free"] / 1e9
         if free < wanted:
             yield (
-                f"Disk: {free:.1f} GB free at {path} (file system {mount['mount']}); expected at least"
+                f"Disk: {free:.1f} GB free at {folder} (file system {disk['mount']}); expected at least"
                 f" preflight_min_disk_gb = {wanted}. Enlarge the disk or free some space."
             )
 
@@ -126,8 +119,8 @@ def _listen(given: Input) -> Iterator[str]:
 def _ports(given: Input) -> Iterator[str]:
     """Ports that the box publishes: numbers, each once, and free unless the box itself has them."""
     taken: dict[str, str] = {}
-    if "deployed" not in given["probe"]:
-        listening = [line.split()[3] for line in given["probe"] if line.split()[:1] == ["LISTEN"]]
+    if not given["machine"]["deployed"]:
+        listening = given["machine"]["listening"]
         taken = {address.rsplit(":", 1)[-1]: f"something listens on {address} already" for address in listening}
     for name, least in PORTS.items():
         port = _whole(given[name])
@@ -210,9 +203,9 @@ def _build(given: Input) -> Iterator[str]:
             f"models_build_memory_mb is {limit}; expected at least {needed} for a model of {size} MB."
             " Raise it (and use a VM that has as much), or choose a smaller model."
         )
-    elif given["facts"]["memtotal_mb"] < needed + services:
+    elif given["machine"]["memory_mb"] < needed + services:
         yield (
-            f"Memory: {given['facts']['memtotal_mb']} MB; expected at least {needed + services}, {needed} to build a"
+            f"Memory: {given['machine']['memory_mb']} MB; expected at least {needed + services}, {needed} to build a"
             f" model of {size} MB and {services} for the services beside it."
             " Use a larger VM, or choose a smaller model."
         )
@@ -259,12 +252,12 @@ def preflight_problems(given: Input) -> list[str]:
 
 def preflight_untested(given: Input) -> list[str]:
     """What would work by its design and no test runs on."""
-    facts = given["facts"]
+    machine = given["machine"]
     notes = []
-    if _system(facts) not in TESTED:
-        notes.append(f"Untested: {facts['distribution']} {facts['distribution_version']} (tests run on Debian 13).")
-    if facts["architecture"] != "x86_64":
-        notes.append(f"Untested: architecture {facts['architecture']} (tests run on x86_64).")
+    if _system(machine) not in TESTED:
+        notes.append(f"Untested: {_system_name(machine)} (tests run on Debian 13).")
+    if machine["architecture"] != "x86_64":
+        notes.append(f"Untested: architecture {machine['architecture']} (tests run on x86_64).")
     for name in (str(given["models_embedding"]), str(given["models_reranker"])):
         if code := given["models_profiles"].get(name, {}).get("remote_code"):
             notes.append(

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deployment import images, recap, releases, secrets
-from deployment.deploy import Box, StepError
+from deployment import folders, images, recap, releases, secrets
+from deployment.deploy import Box, StepError, selftest
 from host import lease
 
 Result = dict[str, object]
 
 
-def _secrets(arguments: argparse.Namespace) -> Result:
+def _prepare(arguments: argparse.Namespace) -> Result:
     given = json.load(sys.stdin)
+    made = folders.ensure(arguments.root, arguments.state)
     created = secrets.ensure(arguments.state / "secrets")
     keys = secrets.write_keys(arguments.state, given)
-    return {"changed": bool(created) or keys, "created": created, "keys": keys}
+    return {"changed": bool(made or created or keys), "folders": made, "created": created, "keys": keys}
 
 
 def _tags(arguments: argparse.Namespace) -> Result:
@@ -65,11 +66,11 @@ def _assemble(arguments: argparse.Namespace) -> Result:
 
 
 def _deploy(arguments: argparse.Namespace) -> Result:
-    folders = (arguments.root, arguments.state, arguments.models, arguments.patience)
-    if Box(*folders).is_done(arguments.digest):
+    where = (arguments.root, arguments.state, arguments.models, arguments.patience)
+    if Box(*where).is_done(arguments.digest):
         return {"changed": False}
     with _locked(arguments, "deploy") as still_held:
-        box = Box(*folders, still_held)
+        box = Box(*where, still_held)
         # Another run may have done it while this one waited.
         if box.is_done(arguments.digest):
             return {"changed": False}
@@ -79,7 +80,8 @@ def _deploy(arguments: argparse.Namespace) -> Result:
     return {"changed": True, "pruned": pruned}
 
 
-def _recap(arguments: argparse.Namespace) -> Result:
+def _verify(arguments: argparse.Namespace) -> Result:
+    selftest(arguments.root / "current")
     return {
         "changed": False,
         "recap": recap.lines(arguments.root, arguments.state, arguments.models, arguments.address),
@@ -99,9 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command(
-        "secrets", _secrets, "create the secrets that are missing; the operator's keys come as JSON on standard input"
-    )
+    summary = "make the folders and secrets that are missing; the operator's keys come as JSON on standard input"
+    command("prepare", _prepare, summary)
     for name, run, summary in (
         ("tags", _tags, "name the images and say which are missing"),
         ("image", _image, "build one image"),
@@ -126,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--payload", type=Path, required=True)
         sub.add_argument("--lock-wait", type=float, default=0.0, help="seconds to wait for another run")
         sub.add_argument("--owner", default="somebody", help="who runs this, for the others")
-    sub = command("recap", _recap, "say what the box is")
+    sub = command("verify", _verify, "let the box answer an embed, a rerank and a search, and say what it is")
     sub.add_argument("--models", type=Path, default=Path("/opt/models"))
     sub.add_argument("--address", required=True, help="what the box listens on, HOST:PORT")
     return parser

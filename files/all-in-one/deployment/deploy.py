@@ -26,6 +26,7 @@ CONTAINERS = (
     *("docker", "ps", "--all", f"--filter=label={LABEL}.project=onebox", f"--filter=label={LABEL}.oneoff=False"),
     f'--format={{{{.Label "{LABEL}.service"}}}}\t{{{{.Label "{LABEL}.project.working_dir"}}}}\t{{{{.Status}}}}',
 )
+VERIFY = "Verify with an embed, a rerank and a search"
 SELFTEST = ("exec", "--no-TTY", "app", "python", "-m", "app.selftest")
 ONE_SHOT = ("run", "--rm", "--no-deps", "--no-TTY")
 
@@ -36,6 +37,24 @@ class StepError(Exception):
     def __init__(self, step: str, said: str) -> None:
         super().__init__(f"{step}: {said}")
         self.step, self.said = step, said
+
+
+def selftest(folder: Path) -> None:
+    """Let the app of the deployment in `folder` answer an embed, a rerank and a search; StepError if it does not."""
+    done = _compose(folder, *SELFTEST)
+    if done.returncode:
+        raise StepError(VERIFY, _said(done))
+
+
+def _compose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    compose = ["docker", "compose", "--project-directory", str(folder)]
+    # Ends with this process: whoever takes the lock over then is alone with the containers.
+    command = ["setpriv", "--pdeathsig=TERM", *compose, *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,7 @@ class Box:
         if not self._stands(digest):
             step = "Start the containers and wait until they are healthy"
             self._compose(digest, step, *self._up("--no-build", "--pull", "never", "--remove-orphans"))
-        self._compose(digest, "Verify with an embed, a rerank and a search", *SELFTEST)
+        self._compose(digest, VERIFY, *SELFTEST)
         self._activate(digest)
         self.still_held()
         releases.accept(self.root, self.state, digest)
@@ -166,13 +185,10 @@ class Box:
         print(step, file=sys.stderr, flush=True)
         done = self._run(digest, *arguments)
         if done.returncode:
-            raise StepError(step, done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
+            raise StepError(step, _said(done))
 
     def _logs(self, digest: str) -> str:
         return self._run(digest, "logs", "--no-color", "--tail", LOG_LINES).stdout.rstrip()
 
     def _run(self, digest: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        compose = ["docker", "compose", "--project-directory", str(self.root / "releases" / digest)]
-        # Ends with this process: whoever takes the lock over then is alone with the containers.
-        command = ["setpriv", "--pdeathsig=TERM", *compose, *arguments]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return _compose(self.root / "releases" / digest, *arguments)

@@ -19,7 +19,7 @@ from host import lease
 from modelbuild.activate import activate, damaged_file, rollback
 from modelbuild.build import STAGES, Build, summary
 from modelbuild.errors import BuildError
-from modelbuild.profile import KINDS, read_profile
+from modelbuild.profile import KINDS, Profile, read_profile, read_profiles
 from modelbuild.progress import say
 from modelbuild.prune import prune
 from modelbuild.request import Request, make_request
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    plan = command("plan", _plan, "print the release ID, and whether it is there and active")
+    plan = command("plan", _plan, "print the release ID of each profile, and whether it is there and active")
     _add_request(plan)
     for name in STAGES:
         _add_request(command(name, _stage, STAGE_HELP[name]))
@@ -167,7 +167,10 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    profile = read_profile(options.profile)
+    return _asked(read_profile(options.profile), options)
+
+
+def _asked(profile: Profile, options: argparse.Namespace) -> Request:
     if profile.source["type"] == "folder" and getattr(options, "sandbox_user", None):
         check_seen(Path(profile.source["path"]), options.sandbox_user)
     return make_request(
@@ -187,12 +190,16 @@ def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterato
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
-    workspace, request = _workspace(options), _request(options)
+    workspace = _workspace(options)
+    requests = [_asked(profile, options) for profile in read_profiles(options.profile)]
+    return {"changed": False, "releases": [_planned(workspace, request) for request in requests]}
+
+
+def _planned(workspace: Workspace, request: Request) -> dict[str, Any]:
     profile = request.profile
     there = workspace.is_released(request.id)
     damaged = damaged_file(workspace.release(request.id)) if there else None
     return {
-        "changed": False,
         "id": request.id,
         "kind": profile.kind,
         "name": profile.name,

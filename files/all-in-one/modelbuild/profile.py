@@ -62,13 +62,22 @@ FIELDS = tuple(name for name in Profile.__dataclass_fields__ if name != "raw")
 
 def read_profile(path: Path) -> Profile:
     """Profile of a JSON file, or of standard input for `-`; BuildError names every field that is wrong."""
+    return parse_profile(_read(path), str(path))
+
+
+def read_profiles(path: Path) -> list[Profile]:
+    """The same of a file that holds a list of profiles, or one."""
+    content = _read(path)
+    return [parse_profile(entry, str(path)) for entry in (content if isinstance(content, list) else [content])]
+
+
+def _read(path: Path) -> Any:
     try:
-        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+        return json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BuildError(f"The profile {path} cannot be read: {error.strerror}. Check the path.") from error
     except ValueError as error:
         raise BuildError(f"The profile {path} is not JSON: {error}.") from error
-    return parse_profile(content, str(path))
 
 
 def parse_profile(content: Any, origin: str = "profile") -> Profile:

@@ -249,12 +249,12 @@ def test_a_damaged_release_is_seen_by_the_plan_and_built_again(machine: Machine)
     model.chmod(0o644)
     model.write_bytes(content)
     plan = machine.command("plan", f"--profile={profile}", f"--thresholds={json.dumps(LENIENT)}")
-    _, planned = machine.run(plan)
+    (planned,) = machine.run(plan)[1]["releases"]
     assert (planned["id"], planned["present"], planned["damaged"]) == (built["id"], False, model.name)
     code, told = machine.run(machine.command("activate", "--kind=embedding", f"--release={built['id']}"))
     assert code == 1 and "damaged" in told["error"]
     assert machine.run(command)[1]["changed"] is True
-    assert machine.run(plan)[1]["present"] is True
+    assert machine.run(plan)[1]["releases"][0]["present"] is True
     assert_active(machine, built["id"])
 
 

@@ -142,7 +142,7 @@ def test_overrides_are_json_or_a_json_file(tmp_path: Path) -> None:
         read_overrides("min_cosine=0.5")
 
 
-def plan(tmp_path: Path, content: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+def plan(tmp_path: Path, content: object, *options: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "profile.json").write_text(json.dumps(content))
     # -S leaves site-packages out: what runs is the standard library and the payload.
     command = [sys.executable, "-S", "-m", "modelbuild", "plan", "--profile", str(tmp_path / "profile.json")]
@@ -156,32 +156,44 @@ def plan(tmp_path: Path, content: dict[str, Any], *options: str) -> subprocess.C
     )
 
 
+def planned(tmp_path: Path, content: object, *options: str) -> Any:
+    """What the plan of one profile says of its release."""
+    (release,) = json.loads(plan(tmp_path, content, *options).stdout)["releases"]
+    return release
+
+
 def test_plan_needs_the_standard_library_only_and_touches_nothing(tmp_path: Path) -> None:
     done = plan(tmp_path, tiny_graphs.profile(source=HUB))
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["id"].startswith("tiny-model-")
-    assert {key: answer[key] for key in ("changed", "present", "active", "kind")} == {
-        "changed": False,
-        "present": False,
-        "active": False,
-        "kind": "embedding",
-    }
+    (release,) = answer["releases"]
+    assert release["id"].startswith("tiny-model-")
+    assert answer["changed"] is False
+    assert (release["kind"], release["present"], release["active"]) == ("embedding", False, False)
     assert not (tmp_path / "models").exists()
+
+
+def test_a_plan_of_several_models_names_them_in_their_order(tmp_path: Path) -> None:
+    contents = [tiny_graphs.profile(source=HUB), tiny_graphs.profile("reranker", source=HUB)]
+    releases = json.loads(plan(tmp_path, contents).stdout)["releases"]
+    assert [release["kind"] for release in releases] == ["embedding", "reranker"]
+    assert [release["id"] for release in releases] == [planned(tmp_path, content)["id"] for content in contents]
+    done = plan(tmp_path, [contents[0], {**contents[1], "max_length": 0}])
+    assert done.returncode == 1 and "max_length is 0" in done.stderr
 
 
 def test_plan_sees_a_release_and_its_link(tmp_path: Path) -> None:
     content = tiny_graphs.profile(source=HUB)
-    release_id = json.loads(plan(tmp_path, content).stdout)["id"]
+    release_id = planned(tmp_path, content)["id"]
     release = tmp_path / "models" / "releases" / release_id
     release.mkdir(parents=True)
-    assert json.loads(plan(tmp_path, content).stdout)["present"] is False
+    assert planned(tmp_path, content)["present"] is False
     (release / "config.json").write_text("{}")
     sha256 = hashlib.sha256(b"{}").hexdigest()
     (release / "manifest.json").write_text(json.dumps({"files": {"config.json": sha256}}))
-    assert json.loads(plan(tmp_path, content).stdout)["present"] is True
+    assert planned(tmp_path, content)["present"] is True
     (tmp_path / "models" / "emb").symlink_to(f"releases/{release_id}")
-    assert json.loads(plan(tmp_path, content).stdout)["active"] is True
+    assert planned(tmp_path, content)["active"] is True
 
 
 def test_an_error_is_one_sentence_and_one_json_line(tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_an_error_is_one_sentence_and_one_json_line(tmp_path: Path) -> None:
 
 def test_overrides_reach_the_plan(tmp_path: Path) -> None:
     content = tiny_graphs.profile(source=HUB)
-    ids = {json.loads(plan(tmp_path, content, *o).stdout)["id"] for o in ((), ("--thresholds={}",))}
+    ids = {planned(tmp_path, content, *o)["id"] for o in ((), ("--thresholds={}",))}
     assert len(ids) == 1
-    ids.add(json.loads(plan(tmp_path, content, '--thresholds={"min_cosine": 0.1}').stdout)["id"])
+    ids.add(planned(tmp_path, content, '--thresholds={"min_cosine": 0.1}')["id"])
     assert len(ids) == 2
