@@ -124,12 +124,7 @@ def _lock_table(database: Database) -> None:
 
 def remove_chunks(database: Database, generation: generations.Generation, document_id: str) -> None:
     """Take a document's chunks out of a generation, with their lexemes and statistics. Needs a transaction."""
-    lock_statistics(database, generation)
+    generations.lock(database, generation)
     database.execute(
         statement("remove_chunks", **generation.tables), {"document": document_id, "generation": generation.id}
     )
-
-
-def lock_statistics(database: Database, generation: generations.Generation) -> None:
-    """Writers of one generation go one after the other: they all touch its totals and its common lexemes."""
-    database.execute("SELECT FROM generations WHERE id = %s FOR NO KEY UPDATE", [generation.id])

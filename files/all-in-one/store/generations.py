@@ -143,12 +143,21 @@ def create(database: Database, wanted: Index, *, state: str) -> Generation:
     return generation
 
 
+def lock(database: Database, generation: Generation) -> None:
+    """Whoever writes to a generation goes after the other: all touch its totals and its common lexemes.
+
+    Needs a transaction. Rows are locked in this order, or writers wait for each other: the document, its generations by
+    their ids, its items. Who changes generations without a document has the lock of the table `documents` instead.
+    """
+    database.execute("SELECT FROM generations WHERE id = %s FOR NO KEY UPDATE", [generation.id])
+
+
 def drop(database: Database, generation: Generation) -> None:
     """Remove a generation with all that was computed in it, the pointer included if it points there.
 
-    Needs a transaction that holds the lock of `documents` against writers. Items go first: a worker that stores a
-    result locks its item before anything of the generation.
+    Needs a transaction that holds the lock of `documents` against writers.
     """
+    lock(database, generation)
     database.execute("DELETE FROM active_generation WHERE generation_id = %s", [generation.id])
     database.execute("DELETE FROM items WHERE generation_id = %s", [generation.id])
     database.execute("DELETE FROM generations WHERE id = %s", [generation.id])

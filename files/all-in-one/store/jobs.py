@@ -124,7 +124,10 @@ def parked(database: Database, *, after: int, limit: int) -> list[dict[str, Any]
 def requeue(database: Database, documents: Sequence[str] | None = None) -> int:
     """Queue parked items again, with all their attempts: those of the named documents, or every one. How many."""
     wanted = {"documents": list(documents) if documents is not None else None}
-    return database.execute(statement("requeue_items"), wanted).rowcount
+    with database.transaction():
+        # Before any item: a migration locks the table first, and many items then.
+        database.execute("LOCK TABLE documents IN ROW EXCLUSIVE MODE")
+        return database.execute(statement("requeue_items"), wanted).rowcount
 
 
 def _state(*, waiting: int, begun: bool, parked: int) -> str:

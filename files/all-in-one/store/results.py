@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from store import generations
 from store.connection import Database
-from store.documents import lock_statistics, remove_chunks
+from store.documents import remove_chunks
 from store.generations import Generation
 from store.jobs import Item
 from store.statements import statement
@@ -41,6 +42,7 @@ def complete(
         ).fetchone()
         if document is None or document["content_hash"] != item.content_hash:
             return False
+        generations.lock(database, generation)
         finished = database.execute(
             "UPDATE items SET state = 'done', reason = NULL, worker = NULL, lease_until = NULL, finished_at = now()"
             " WHERE id = %s AND worker = %s AND state = 'running'",
@@ -60,7 +62,6 @@ def known_vectors(database: Database, generation: Generation, hashes: Collection
 
 
 def _insert(database: Database, generation: Generation, item: Item, chunks: Sequence[IndexedChunk]) -> None:
-    lock_statistics(database, generation)
     database.execute(
         statement("insert_chunks", **generation.tables),
         {

@@ -1,12 +1,13 @@
 """What is wanted against what there is: which generation serves, is built, is kept, or goes."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from store import documents, generations, switching
+from store import documents, generations, jobs, results, switching
 from store.connection import Database, connect
 from store.documents import Document
 from store.errors import StoreError
@@ -205,6 +206,49 @@ def test_generations_go_while_documents_come_and_go(
             thread.join()
     assert failures == []
     assert states(database) == {filled.id: "active"}
+
+
+def test_a_result_is_stored_while_it_goes_back(
+    database: Database, database_url: str, filled: Generation, index: Index, other: Index
+) -> None:
+    """Each holds what the other needs, if they do not take it in one order: the generation's row, and then items."""
+    build(database, other)
+    documents.submit(database, [Document(name, f"new text of {name}") for name in NAMES])
+    database.execute("UPDATE items SET state = 'done' WHERE generation_id <> %s", [filled.id])
+    first, second = (jobs.claim(database, "worker", lease_seconds=600, max_attempts=3) for _ in range(2))
+    assert first and second and (first.document_id, second.document_id) == ("a", "b")
+    done = []
+
+    def go_back() -> None:
+        with connect(database_url) as connection:
+            done.append(switching.want(connection, index).changed)
+
+    def store() -> None:
+        with connect(database_url) as connection:
+            done.append(results.complete(connection, second, "worker", filled, []))
+
+    threads = [threading.Thread(target=go_back), threading.Thread(target=store)]
+    with connect(database_url) as third, third.transaction():
+        # Somebody gives the first document back: who goes back has the generation by then, and waits for this.
+        jobs.release(third, first.id, "worker")
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_for_waiting(database, number)
+    for thread in threads:
+        thread.join()
+    assert done == [True, True], "one of them was ended by the database"
+
+
+def wait_for_waiting(database: Database, number: int) -> None:
+    """Until as many connections wait for a lock."""
+    count = (
+        "SELECT count(*) AS waiting FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    give_up = time.monotonic() + 30
+    while database.execute(count).fetchone() != {"waiting": number}:
+        assert time.monotonic() < give_up, f"{number} connections did not come to wait for a lock"
+        time.sleep(0.02)
 
 
 def test_what_is_refused_stays_until_it_is_tried_again(database: Database, filled: Generation, other: Index) -> None:
