@@ -55,6 +55,7 @@ browser: .venv-tests/.stamp # the search page in Debian's chromium
 .venv-tests/.stamp: $(PAYLOAD)/tests/requirements.txt requirements.txt
 	@rm -rf .venv-tests && .venv/bin/python -m venv .venv-tests
 	@.venv-tests/bin/pip install --quiet --no-compile --require-hashes -r $(PAYLOAD)/tests/requirements.txt 2> .cache/pip-tests.log || { tail -n 5 .cache/pip-tests.log; exit 1; }
+	@.venv-tests/bin/python -m compileall -q -j 0 .venv-tests/lib
 	@touch $@
 
 lock: ## Resolve the lock of the controller and the client again
