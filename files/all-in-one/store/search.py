@@ -56,9 +56,11 @@ def nearest(
         query = statement("nearest_allowed", condition=holds, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
     # The index never returns more rows than ef_search; more of them keep the tail's recall.
-    looked_at = min(MAX_EF_SEARCH, max(40, limit * 5 // 2))
-    database.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(looked_at)])
-    database.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+    looked_at = min(MAX_EF_SEARCH, max(40, limit * 3))
+    database.execute(
+        "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
+        [str(looked_at)],
+    )
     allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
     rows = database.execute(statement("nearest_chunks", allowed=allowed, **generation.tables), wanted).fetchall()
     return {row["id"]: row["similarity"] for row in rows}

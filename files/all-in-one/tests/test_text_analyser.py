@@ -100,3 +100,7 @@ def highlighted(analyser: Analyser, query: str, text: str) -> list[str]:
 )
 def test_words_are_found_where_they_stand(analyser: Analyser, query: str, text: str, found: list[str]) -> None:
     assert highlighted(analyser, query, text) == found
+
+
+def test_a_word_longer_than_any_lexeme_has_its_stem_all_the_same(analyser: Analyser) -> None:
+    assert list(analyser.lexemes("ba" * 31 + "ing")) == ["ba" * 31]

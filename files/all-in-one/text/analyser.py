@@ -22,6 +22,8 @@ CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})
 LONGEST = 64
 # Texts whose words are remembered with their places: the passages that searches find again and again.
 REMEMBERED = 2048
+# English words whose stems are remembered: the stemmer is slow, and a text's words are mostly those of other texts.
+REMEMBERED_STEMS = 16384
 NOUN_TAGS = frozenset({"NNG", "NNP"})
 STOP = frozenset(
     word
@@ -58,6 +60,7 @@ class Analyser:
         self._kiwi = Kiwi(num_workers=1, load_multi_dict=False)
         self._kiwi.tokenize("")  # builds the rest now, not at the first question
         self._stemmer = snowballstemmer.stemmer("english")
+        self._stem = lru_cache(maxsize=REMEMBERED_STEMS)(self._stemmed)
         self._guard = threading.Lock()
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._placed)
 
@@ -112,8 +115,13 @@ class Analyser:
         if word in STOP or len(word) < 2:
             return ""
         # Other scripts that come this way (Cyrillic, Greek, accented Latin) are kept as they are.
+        if not _LATIN.fullmatch(word):
+            return word
+        return self._stem(word) if len(word) <= LONGEST else self._stemmed(word)
+
+    def _stemmed(self, word: str) -> str:
         with self._guard:
-            return self._stemmer.stemWord(word) if _LATIN.fullmatch(word) else word
+            return str(self._stemmer.stemWord(word))
 
     def _morphemes(self, text: str) -> Iterator[Word]:
         with self._guard:
