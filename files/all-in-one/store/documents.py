@@ -106,6 +106,7 @@ def delete(database: Database, document_id: str) -> bool:
         if found is None:
             return False
         for generation in generations.every(database):
+            generations.lock(database, generation)
             remove_chunks(database, generation, document_id)
         database.execute(
             "UPDATE items SET state = 'superseded', reason = 'the document was deleted', finished_at = now(),"
@@ -123,8 +124,7 @@ def _lock_table(database: Database) -> None:
 
 
 def remove_chunks(database: Database, generation: generations.Generation, document_id: str) -> None:
-    """Take a document's chunks out of a generation, with their lexemes and statistics. Needs a transaction."""
-    generations.lock(database, generation)
+    """Take a document's chunks out of a generation, with their lexemes and statistics. Needs `generations.lock`."""
     database.execute(
         statement("remove_chunks", **generation.tables), {"document": document_id, "generation": generation.id}
     )
