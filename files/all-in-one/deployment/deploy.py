@@ -41,9 +41,13 @@ class StepError(Exception):
 
 def selftest(folder: Path) -> None:
     """Let the app of the deployment in `folder` answer an embed, a rerank and a search; StepError if it does not."""
-    done = _compose(folder, *SELFTEST)
+    _step(folder, VERIFY, *SELFTEST)
+
+
+def _step(folder: Path, step: str, *arguments: str) -> None:
+    done = _compose(folder, *arguments)
     if done.returncode:
-        raise StepError(VERIFY, _said(done))
+        raise StepError(step, done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
 
 
 def _compose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,10 +55,6 @@ def _compose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # Ends with this process: whoever takes the lock over then is alone with the containers.
     command = ["setpriv", "--pdeathsig=TERM", *compose, *arguments]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    return done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
 
 
 @dataclass(frozen=True)
@@ -183,12 +183,7 @@ class Box:
 
     def _compose(self, digest: str, step: str, *arguments: str) -> None:
         print(step, file=sys.stderr, flush=True)
-        done = self._run(digest, *arguments)
-        if done.returncode:
-            raise StepError(step, _said(done))
+        _step(self.root / "releases" / digest, step, *arguments)
 
     def _logs(self, digest: str) -> str:
-        return self._run(digest, "logs", "--no-color", "--tail", LOG_LINES).stdout.rstrip()
-
-    def _run(self, digest: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return _compose(self.root / "releases" / digest, *arguments)
+        return _compose(self.root / "releases" / digest, "logs", "--no-color", "--tail", LOG_LINES).stdout.rstrip()

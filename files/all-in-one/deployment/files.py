@@ -1,9 +1,10 @@
-"""Digests and atomic writes."""
+"""Digests, atomic writes, and folders with an owner and a mode."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def ensure_folder(folder: Path, uid: int, gid: int, mode: int) -> bool:
+    """Let `folder` be there with this owner and mode, whatever the umask is; return whether it was not so."""
+    made = not folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = folder.stat()
+    if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, mode):
+        return made
+    os.chown(folder, uid, gid)
+    folder.chmod(mode)
+    return True
 
 
 def link_atomically(link: Path, target: str) -> bool:

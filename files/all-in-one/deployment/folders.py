@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
+from deployment.files import ensure_folder
 from deployment.secrets import POSTGRES_UID
 
 
@@ -17,16 +16,4 @@ def ensure(root: Path, state: Path) -> list[str]:
         # The database's container runs as this user, and Postgres starts in no folder that others may read.
         (state / "postgres", POSTGRES_UID, 0o700),
     )
-    return [str(folder) for folder, owner, mode in wanted if _ensure(folder, owner, mode)]
-
-
-def _ensure(folder: Path, owner: int, mode: int) -> bool:
-    """Whether the folder had to be made, given to its owner or opened and closed to others."""
-    made = not folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    found = folder.stat()
-    if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner, owner, mode):
-        return made
-    os.chown(folder, owner, owner)
-    folder.chmod(mode)
-    return True
+    return [str(folder) for folder, owner, mode in wanted if ensure_folder(folder, owner, owner, mode)]

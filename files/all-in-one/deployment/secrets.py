@@ -12,6 +12,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment.files import ensure_folder
+
 APP_UID = 10001
 POSTGRES_UID = 10002
 
@@ -46,9 +48,8 @@ def ensure(directory: Path) -> list[str]:
 
     A file appears complete or not at all: a run killed half-way leaves no empty password behind.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    # Containers pass through to their own file, nobody lists; whatever the umask is.
-    directory.chmod(0o711)
+    # Containers pass through to their own file, nobody lists.
+    ensure_folder(directory, 0, 0, 0o711)
     created = []
     for secret in SECRETS:
         path = directory / secret.name
@@ -73,9 +74,7 @@ def write_keys(state: Path, given: list[Key]) -> bool:
             entries.append(key | {"name": name, "sha256": digest})
     text = json.dumps(entries + given, indent=1) + "\n"
     folder = state / "keys"
-    folder.mkdir(exist_ok=True)
-    os.chown(folder, 0, APP_UID)
-    folder.chmod(0o750)
+    ensure_folder(folder, 0, APP_UID, 0o750)
     path = folder / "keys.json"
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False

@@ -167,10 +167,10 @@ def _workspace(options: argparse.Namespace) -> Workspace:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    return _asked(read_profile(options.profile), options)
+    return _request_for(read_profile(options.profile), options)
 
 
-def _asked(profile: Profile, options: argparse.Namespace) -> Request:
+def _request_for(profile: Profile, options: argparse.Namespace) -> Request:
     if profile.source["type"] == "folder" and getattr(options, "sandbox_user", None):
         check_seen(Path(profile.source["path"]), options.sandbox_user)
     return make_request(
@@ -191,7 +191,7 @@ def _locked(options: argparse.Namespace, tell: Callable[[str], None]) -> Iterato
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
     workspace = _workspace(options)
-    requests = [_asked(profile, options) for profile in read_profiles(options.profile)]
+    requests = [_request_for(profile, options) for profile in read_profiles(options.profile)]
     return {"changed": False, "releases": [_planned(workspace, request) for request in requests]}
 
 
