@@ -18,6 +18,7 @@ from box import running_app, running_worker
 from served import served
 from starlette.testclient import TestClient
 from valkey_server import Valkey
+from waiting import locked
 
 from app import cache, guard, readiness, services
 from app.gauges import Gauges
@@ -204,12 +205,6 @@ def test_requests_above_what_gets_a_thread_are_told_to_come_back(
             assert get("/livez").status_code == get("/readyz").status_code == 200
         assert [request.result().status_code for request in waiting] == [200, 200]
         assert get("/documents").status_code == 200
-
-
-def locked(database: connection.Database) -> int:
-    row = database.execute("SELECT count(*) AS number FROM pg_locks WHERE NOT granted").fetchone()
-    assert row is not None
-    return int(row["number"])
 
 
 def test_those_who_ask_at_once_share_one_check_of_readiness(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,11 @@
 """What is wanted against what there is: which generation serves, is built, is kept, or goes."""
 
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting import eventually, locked
 
 from store import documents, generations, jobs, results, switching
 from store.connection import Database, connect
@@ -231,24 +231,13 @@ def test_a_result_is_stored_while_it_goes_back(
     with connect(database_url) as third, third.transaction():
         # Somebody gives the first document back: who goes back has the generation by then, and waits for this.
         jobs.release(third, first.id, "worker")
-        for number, thread in enumerate(threads, 1):
-            thread.start()
-            wait_for_waiting(database, number)
+        threads[0].start()
+        eventually(lambda: locked(database) == 1)
+        threads[1].start()
+        eventually(lambda: locked(database) == 2)
     for thread in threads:
         thread.join()
     assert done == [True, True], "one of them was ended by the database"
-
-
-def wait_for_waiting(database: Database, number: int) -> None:
-    """Until as many connections wait for a lock."""
-    count = (
-        "SELECT count(*) AS waiting FROM pg_stat_activity"
-        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    give_up = time.monotonic() + 30
-    while database.execute(count).fetchone() != {"waiting": number}:
-        assert time.monotonic() < give_up, f"{number} connections did not come to wait for a lock"
-        time.sleep(0.02)
 
 
 def test_what_is_refused_stays_until_it_is_tried_again(database: Database, filled: Generation, other: Index) -> None:

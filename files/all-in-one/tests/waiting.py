@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from store.connection import Database
+
 PATIENCE = 60.0  # seconds
 
 
@@ -12,3 +14,10 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> No
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"
         time.sleep(0.02)
+
+
+def locked(database: Database) -> int:
+    """How many statements wait for a lock that another transaction holds."""
+    row = database.execute("SELECT count(*) AS number FROM pg_locks WHERE NOT granted").fetchone()
+    assert row is not None
+    return int(row["number"])
