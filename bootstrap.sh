@@ -77,7 +77,7 @@ make_venv() {
         tail -n 5 "$log" >&2
         die "pip could not install requirements.txt: the lines above say why, $log has all of them"
     fi
-    # What every play imports; all of the collections would take a minute. Where PYTHONDONTWRITEBYTECODE is set, as in
+    # What every play imports; the collections are three quarters of it. Where PYTHONDONTWRITEBYTECODE is set, as in
     # many images, each play would compile it again.
     "$VENV/bin/python" -m compileall -q -j 0 "$VENV"/lib/python3*/site-packages/{ansible,jinja2,yaml}
     echo "$stamp" >"$VENV/.stamp"

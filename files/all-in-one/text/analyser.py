@@ -23,6 +23,7 @@ LONGEST = 64
 # Texts whose words are remembered with their places: the passages that searches find again and again.
 REMEMBERED = 2048
 # English words whose stems are remembered: the stemmer is slow, and a text's words are mostly those of other texts.
+# Those longer than any lexeme are not: they may be as long as a text.
 REMEMBERED_STEMS = 16384
 NOUN_TAGS = frozenset({"NNG", "NNP"})
 STOP = frozenset(
