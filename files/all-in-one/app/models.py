@@ -77,7 +77,7 @@ class Models:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="watch-models", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watch-models")
         self._embedding = self._new_loader()
         self._next: tuple[int, Loader[Embedder]] | None = None  # of the generation that is to serve
         # What may stand in during development takes the place of proven releases, when the environment asks for it.
@@ -89,7 +89,13 @@ class Models:
         self._thread.start()
 
     def stop(self) -> None:
+        """Begin nothing more; `join` waits until what has begun is over."""
         self._stop.set()
+
+    def join(self) -> None:
+        # A thread that is at work while the interpreter ends takes the process down with it.
+        if self._thread.is_alive():
+            self._thread.join()
 
     def get(self) -> Loaded:
         """ApiError 503 while they are not loaded."""

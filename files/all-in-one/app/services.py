@@ -53,8 +53,10 @@ class Services:
 
     def close(self) -> None:
         self.models.stop()
-        self.cache.close()
+        # What the models wait for in the database ends with it.
         self.pool.close()
+        self.models.join()
+        self.cache.close()
 
 
 def make(settings: Settings, database: str, *, switches: bool = True) -> Services:

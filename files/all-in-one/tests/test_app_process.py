@@ -85,11 +85,34 @@ def test_it_serves_then_finishes_what_has_begun_when_told_to_stop(container: dic
         app.end()
 
 
-def test_told_to_stop_while_it_starts_it_ends_in_order(container: dict[str, str], tmp_path: Path) -> None:
-    app = Process("app", environment=container, output=tmp_path / "output")
+def test_told_to_stop_at_any_moment_of_its_start_it_ends_in_order(container: dict[str, str], tmp_path: Path) -> None:
+    for delay in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6):
+        output = tmp_path / f"after-{delay}"
+        app = Process("app", environment=container, output=output)
+        try:
+            _wait_for(lambda output=output: '"event": "starting"' in output.read_text(encoding="utf-8"))
+            time.sleep(delay)
+            assert app.terminate() == 0, f"{delay} s: {output.read_text(encoding='utf-8')}"
+            assert '"event": "stopped"' in output.read_text(encoding="utf-8")
+        finally:
+            app.end()
+
+
+def test_work_that_outlasts_the_patience_is_left_and_it_ends_in_order(
+    container: dict[str, str], tmp_path: Path
+) -> None:
+    hasty = container | {"DRAIN_SECONDS": "1"}
+    app = Process("app", environment=hasty, output=tmp_path / "output")
     try:
-        _wait_for(lambda: '"event": "starting"' in (tmp_path / "output").read_text(encoding="utf-8"))
-        assert app.terminate() == 0
+        assert run("app.selftest", environment=hasty).returncode == 0
+        texts = [f"{number}번 상품의 반품은 받은 날부터 7일 안에 할 수 있습니다. " * 40 for number in range(2000)]
+        answers: list[Any] = []
+        request = threading.Thread(target=lambda: answers.append(_cut_off(container["APP_PORT"], texts)))
+        request.start()
+        time.sleep(1)
+        assert app.terminate() == 0, (tmp_path / "output").read_text(encoding="utf-8")
+        request.join()
+        assert answers == [True], "the request was over before the signal: it must take longer"
         assert '"event": "stopped"' in (tmp_path / "output").read_text(encoding="utf-8")
     finally:
         app.end()
@@ -182,3 +205,12 @@ def _embed(port: str, texts: list[str]) -> Any:
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+def _cut_off(port: str, texts: list[str]) -> bool:
+    """True when the app ends before it answers, in whichever way the client sees that."""
+    try:
+        _embed(port, texts)
+    except (OSError, http.client.HTTPException):
+        return True
+    return False
