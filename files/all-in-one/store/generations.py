@@ -56,6 +56,11 @@ class Generation:
         return (self.space, self.dimension) == (wanted.space, wanted.dimension)
 
     @property
+    def cut(self) -> tuple[str, str]:
+        """The versions of the chunker and of the analyser that its texts are to have gone through."""
+        return self.chunker, self.analyser
+
+    @property
     def tables(self) -> dict[str, sql.Composable]:
         """Identifiers of its tables: {chunks}, {lexemes} and {frequencies} in statements."""
         return {name: sql.Identifier(f"generation_{self.id}_{name}") for name in ("chunks", "lexemes", "frequencies")}
@@ -143,13 +148,16 @@ def create(database: Database, wanted: Index, *, state: str) -> Generation:
     return generation
 
 
-def lock(database: Database, generation: Generation) -> None:
+def lock(database: Database, generation: Generation) -> Generation | None:
     """Whoever writes to a generation goes after the other: all touch its totals and its common lexemes.
+
+    Returns it as it is now, None if it was dropped.
 
     Needs a transaction. Rows are locked in this order, or writers wait for each other: the document, its generations by
     their ids, its items. Who changes generations without a document has the lock of the table `documents` instead.
     """
-    database.execute("SELECT FROM generations WHERE id = %s FOR NO KEY UPDATE", [generation.id])
+    row = database.execute("SELECT * FROM generations WHERE id = %s FOR NO KEY UPDATE", [generation.id]).fetchone()
+    return _generation(row) if row else None
 
 
 def drop(database: Database, generation: Generation) -> None:
@@ -168,12 +176,6 @@ def count_documents(database: Database) -> int:
     row = database.execute("SELECT count(*) AS documents FROM documents").fetchone()
     assert row is not None
     return int(row["documents"])
-
-
-def _create_active(database: Database, wanted: Index) -> Generation:
-    generation = create(database, wanted, state="active")
-    database.execute("INSERT INTO active_generation (generation_id) VALUES (%s)", [generation.id])
-    return generation
 
 
 def _generation(row: Mapping[str, Any]) -> Generation:

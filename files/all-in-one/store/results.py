@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from store import generations
+from store import generations, jobs
 from store.connection import Database
 from store.documents import remove_chunks
 from store.generations import Generation
@@ -34,7 +34,8 @@ def complete(
 ) -> bool:
     """Replace what the generation holds of the document. False, and nothing written, if the item is not this worker's.
 
-    A worker that lost its lease, or whose document changed meanwhile, so leaves no trace.
+    A worker that lost its lease, or whose document changed meanwhile, so leaves no trace. `generation` is as it was
+    when the chunks were cut: when it wants them cut in another way by now, the item is given back.
     """
     with database.transaction():
         document = database.execute(
@@ -42,7 +43,12 @@ def complete(
         ).fetchone()
         if document is None or document["content_hash"] != item.content_hash:
             return False
-        generations.lock(database, generation)
+        now = generations.lock(database, generation)
+        if now is None:
+            return False
+        if now.cut != generation.cut:
+            jobs.release(database, item.id, worker)
+            return False
         finished = database.execute(
             "UPDATE items SET state = 'done', reason = NULL, worker = NULL, lease_until = NULL, finished_at = now()"
             " WHERE id = %s AND worker = %s AND state = 'running'",
@@ -50,6 +56,12 @@ def complete(
         )
         if finished.rowcount != 1:
             return False
+        # An earlier try at the same content may have been given up.
+        database.execute(
+            "UPDATE items SET state = 'superseded', reason = 'a later try succeeded', finished_at = now()"
+            " WHERE document_id = %s AND generation_id = %s AND state = 'parked'",
+            [item.document_id, generation.id],
+        )
         remove_chunks(database, generation, item.document_id)
         _insert(database, generation, item, chunks)
         return True

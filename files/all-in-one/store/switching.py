@@ -9,7 +9,7 @@ back to, until there are too many of them (`prune`) or somebody drops it (`drop`
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,7 @@ def activate(database: Database, generation: Generation) -> bool:
             [serving.id],
         )
         database.execute("UPDATE generations SET state = 'active', why = NULL WHERE id = %s", [now.id])
+        database.execute(statement("move_jobs"), {"before": serving.id, "now": now.id})
         return True
 
 
@@ -138,34 +139,32 @@ def rebuild(database: Database, generation: Generation, why: str) -> bool:
 
 def prune(database: Database, keep: int) -> list[int]:
     """Drop kept generations but the `keep` that served last; their ids."""
-    dropped: list[int] = []
-    while True:
+
+    def oldest() -> Generation | None:
         row = database.execute(
             "SELECT id FROM generations WHERE state = 'retired' ORDER BY retired_at DESC, id DESC OFFSET %s LIMIT 1",
             [keep],
         ).fetchone()
-        if row is None:
-            return dropped
-        drop(database, row["id"])
-        dropped.append(row["id"])
+        return generations.get(database, row["id"]) if row else None
+
+    dropped: list[int] = []
+    while one := _drop(database, oldest):
+        dropped.append(one.id)
+    return dropped
 
 
 def drop(database: Database, generation_id: int) -> None:
     """Remove a generation that does not serve. StoreError for the one that does, and for one that there is not."""
-    for tried in range(1, TRIES + 1):
-        try:
-            with database.transaction():
-                _lock(database)
-                generation = generations.get(database, generation_id)
-                if generation.state == "active":
-                    raise StoreError(
-                        f"Generation {generation_id} serves; switch to another embedding model before it is dropped."
-                    )
-                generations.drop(database, generation)
-            return
-        except DeadlockDetected:
-            if tried == TRIES:
-                raise
+
+    def named() -> Generation:
+        generation = generations.get(database, generation_id)
+        if generation.state == "active":
+            raise StoreError(
+                f"Generation {generation_id} serves; switch to another embedding model before it is dropped."
+            )
+        return generation
+
+    _drop(database, named)
 
 
 def retry(database: Database) -> Outcome:
@@ -233,8 +232,27 @@ def first_given_up(database: Database, generation: Generation) -> str | None:
 
 
 def _lock(database: Database) -> None:
-    """Nobody adds a document in between; a submit that waits here queues its items for what there is afterwards."""
+    """Nobody adds a document in between; a submit that waits here queues its items for what there is afterwards.
+
+    Nor does anybody judge a generation or store a result: what is read from now on stays true.
+    """
     database.execute("LOCK TABLE active_generation, documents IN SHARE ROW EXCLUSIVE MODE")
+    database.execute("SELECT FROM generations ORDER BY id FOR NO KEY UPDATE")
+
+
+def _drop(database: Database, choose: Callable[[], Generation | None]) -> Generation | None:
+    """Remove the generation that `choose` names once everything is locked; which, None if there is none to remove."""
+    for tried in range(1, TRIES + 1):
+        try:
+            with database.transaction():
+                _lock(database)
+                if generation := choose():
+                    generations.drop(database, generation)
+            return generation
+        except DeadlockDetected:
+            if tried == TRIES:
+                raise
+    return None
 
 
 def _create_active(database: Database, wanted: Index) -> Generation:
@@ -264,7 +282,7 @@ def _recut(database: Database, wanted: Index) -> int:
     """Queue every document of the generations that were cut or analysed in another way; how many items."""
     queued = 0
     for one in generations.every(database):
-        if (one.chunker, one.analyser) == (wanted.chunker, wanted.analyser):
+        if one.cut == (wanted.chunker, wanted.analyser):
             continue
         database.execute(
             "UPDATE generations SET chunker = %s, analyser = %s WHERE id = %s",
@@ -379,8 +397,9 @@ def _judge(
     before: str = "building",
 ) -> bool:
     done = database.execute(
-        "UPDATE generations SET state = %s, why = %s, gate = coalesce(%s, gate) WHERE id = %s AND state = %s",
-        [state, why, Jsonb(dict(figures)) if figures is not None else None, generation.id, before],
+        "UPDATE generations SET state = %s, why = %s, gate = coalesce(%s, gate)"
+        " WHERE id = %s AND state = %s AND (chunker, analyser) = (%s, %s)",
+        [state, why, Jsonb(dict(figures)) if figures is not None else None, generation.id, before, *generation.cut],
     )
     return done.rowcount == 1
 

@@ -1,10 +1,15 @@
 """Items: claimed by one worker, lost by none."""
 
-from store import documents, jobs
+import threading
+
+from waiting import eventually, locked
+
+from store import documents, jobs, results
 from store.connection import Database, connect
 from store.documents import Document
 from store.generations import Generation
 from store.jobs import Item
+from store.statements import statement
 
 
 def claim(database: Database, worker: str, *, max_attempts: int = 3) -> Item | None:
@@ -127,3 +132,67 @@ def test_the_queue_tells_what_waits(database: Database, generation: Generation) 
     depth = jobs.queue(database)
     assert (depth["queued"], depth["running"], depth["parked"]) == (1, 1, 0)
     assert depth["oldest_seconds"] >= 0
+
+
+def give_up(database: Database) -> None:
+    """Let the next item fail for the last time."""
+    item = must_claim(database, "w", max_attempts=1)
+    assert jobs.fail(database, item.id, "w", "no luck", max_attempts=1, retry_seconds=0) == "parked"
+
+
+def test_a_document_deleted_as_it_is_requeued_stays_away(
+    database: Database, database_url: str, generation: Generation
+) -> None:
+    documents.submit(database, [Document("a", "text")])
+    give_up(database)
+    requeued: list[int] = []
+
+    def requeue() -> None:
+        with connect(database_url) as connection:
+            requeued.append(jobs.requeue(connection))
+
+    thread = threading.Thread(target=requeue)
+    with connect(database_url) as other, other.transaction():
+        documents.delete(other, "a")
+        thread.start()
+        eventually(lambda: locked(database) == 1)
+    thread.join()
+    assert requeued == [0]
+    assert item_row(database)["state"] == "superseded"
+
+
+def test_an_item_without_its_document_holds_nobody_up(database: Database, generation: Generation) -> None:
+    documents.submit(database, [Document("a", "text")])
+    documents.submit(database, [Document("b", "text")])
+    database.execute("DELETE FROM documents WHERE id = 'a'")
+    assert must_claim(database, "w").document_id == "b"
+
+
+def test_what_was_given_up_once_and_then_done_is_not_told_any_more(database: Database, generation: Generation) -> None:
+    first = documents.submit(database, [Document("a", "text")])
+    give_up(database)
+    # As when it fails while it is submitted again: the new item was queued, and the old one not seen as given up.
+    database.execute(
+        "INSERT INTO items (document_id, content_hash, generation_id)"
+        " SELECT document_id, content_hash, generation_id FROM items"
+    )
+    item = must_claim(database, "w")
+    assert results.complete(database, item, "w", generation, [])
+    assert jobs.parked(database, after=0, limit=10) == []
+    status = jobs.status(database, first)
+    assert status is not None and (status["status"], status["failures"]) == ("done", [])
+
+
+def test_a_document_that_is_given_up_while_it_is_submitted_is_not_called_unchanged(
+    database: Database, generation: Generation
+) -> None:
+    document = Document("a", "text")
+    documents.submit(database, [document])
+    give_up(database)
+    # The last statement of a submit, whose others saw it at work.
+    row = database.execute(
+        statement("create_job"), {"ids": [document.id], "hashes": [document.content_hash]}
+    ).fetchone()
+    assert row is not None
+    status = jobs.status(database, row["id"])
+    assert status is not None and (status["status"], status["unchanged"]) == ("failed", 0)

@@ -1,6 +1,7 @@
 """What is wanted against what there is: which generation serves, is built, is kept, or goes."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,3 +294,94 @@ def test_how_long_a_build_takes_is_told_by_its_speed(
     told = switching.status(database)["next"]
     assert (told["documents"], told["done"], told["percent"]) == (3, 1, 33.3)
     assert 55 < told["seconds_left"] < 65, "two documents are left, at one in half a minute"
+
+
+def in_thread(database_url: str, work: Callable[[Database], object]) -> tuple[threading.Thread, list[object]]:
+    """A thread, not started yet, that does it over a connection of its own; and what came of it."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        with connect(database_url) as connection:
+            outcome.append(work(connection))
+
+    return threading.Thread(target=run), outcome
+
+
+def test_a_document_claimed_while_all_are_to_be_cut_again_is_cut_again_too(
+    database: Database, database_url: str, filled: Generation, index: Index
+) -> None:
+    documents.submit(database, [Document("new", "text")])
+    thread, _ = in_thread(database_url, lambda mine: switching.want(mine, replace(index, chunker="another")))
+    with connect(database_url) as worker:
+        with worker.transaction():
+            item = jobs.claim(worker, "old", lease_seconds=600, max_attempts=3)
+            assert item and item.document_id == "new"
+            thread.start()
+            eventually(lambda: locked(database) == 1)
+        thread.join()
+        assert not results.complete(worker, item, "old", filled, [])
+    again = database.execute("SELECT state, attempts FROM items WHERE id = %s", [item.id]).fetchone()
+    assert again == {"state": "queued", "attempts": 0}
+
+
+def test_a_generation_judged_while_all_are_to_be_cut_again_is_built_on(
+    database: Database, database_url: str, filled: Generation, index: Index, other: Index
+) -> None:
+    switching.want(database, other)
+    index_all(database)
+    coming = must_come(database)
+    thread, _ = in_thread(database_url, lambda mine: switching.want(mine, replace(other, chunker="another")))
+    with connect(database_url) as judge, judge.transaction():
+        assert switching.accept(judge, coming, {})
+        thread.start()
+        eventually(lambda: locked(database) == 1)
+    thread.join()
+    assert must_come(database).state == "building"
+    # What was measured before says nothing of what there will be.
+    assert not switching.accept(database, coming, {})
+
+
+def test_one_given_up_that_it_holds_all_the_same_does_not_keep_it_from_serving(
+    database: Database, filled: Generation, other: Index
+) -> None:
+    switching.want(database, other)
+    index_all(database)
+    coming = must_come(database)
+    database.execute(
+        "INSERT INTO items (document_id, content_hash, generation_id, state, reason)"
+        " SELECT id, content_hash, %s, 'parked', 'no luck' FROM documents WHERE id = 'a'",
+        [coming.id],
+    )
+    assert switching.accept(database, coming, {})
+    assert switching.activate(database, coming)
+
+
+def test_one_that_is_gone_back_to_is_not_dropped_as_superfluous(
+    database: Database, database_url: str, filled: Generation, index: Index, other: Index
+) -> None:
+    build(database, other)
+    thread, dropped = in_thread(database_url, lambda mine: switching.prune(mine, 0))
+    with connect(database_url) as operator, operator.transaction():
+        switching.want(operator, index)
+        thread.start()
+        eventually(lambda: locked(database) == 1)
+    thread.join()
+    assert dropped == [[]]
+    assert must_come(database).id == filled.id
+
+
+def test_a_job_waits_on_for_its_document_in_the_generation_that_serves_then(
+    database: Database, filled: Generation, other: Index
+) -> None:
+    switching.want(database, other)
+    index_all(database)
+    job = documents.submit(database, [Document("new", "text")])
+    coming = must_come(database)
+    assert switching.accept(database, coming, {})
+    assert switching.activate(database, coming), "what is not found yet holds nothing up"
+    switching.drop(database, filled.id)
+    status = jobs.status(database, job)
+    assert status is not None and (status["status"], status["done"]) == ("queued", 0)
+    index_all(database)
+    status = jobs.status(database, job)
+    assert status is not None and (status["status"], status["done"]) == ("done", 1)

@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import tiny_models
 from box import running_worker
 from payload_process import Workers, environment
-from waiting import eventually
+from waiting import eventually, locked
 
 from app import log
 from store import documents, generations, jobs, switching
@@ -355,3 +357,54 @@ def test_a_build_goes_on_after_the_database_was_killed(
                 assert_each_document_once(database, one)
     finally:
         workers.end()
+
+
+def test_a_generation_dropped_while_it_is_judged_is_forgotten(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    other: Index,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    documents.submit(database, some_documents(3))
+    switching.want(database, other)
+    database.execute("UPDATE items SET state = 'done'")
+    built = coming(database)
+    with connect(database_url) as operator, ExitStack() as running:
+        with operator.transaction():
+            # Who judges waits for the table whose chunks it counts.
+            operator.execute(f"LOCK TABLE generation_{built.id}_chunks IN ACCESS EXCLUSIVE MODE")
+            running.enter_context(running_worker(database_url, tmp_path))
+            eventually(lambda: locked(database) == 1)
+            generations.drop(operator, built)
+        documents.submit(database, [Document("new", "새 문서입니다.")])
+        finish(database)
+    assert [one.id for one in generations.every(database)] == [generation.id]
+
+
+def test_a_worker_leaves_alone_what_another_version_is_to_cut(
+    *,
+    database: Database,
+    database_url: str,
+    generation: Generation,
+    index: Index,
+    model_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(log, "stream", said)
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, some_documents(1))
+        finish(database)
+        switching.want(database, replace(index, chunker="of-the-next-version"))
+        documents.submit(database, some_documents(1, first=1))
+        eventually(lambda: "is to be cut by of-the-next-version" in said.getvalue())
+        queued = database.execute("SELECT count(*) AS queued FROM items WHERE state = 'queued'").fetchone()
+        assert queued == {"queued": 2}
+        # The next version could not be kept, and this one is put back.
+        switching.want(database, index)
+        finish(database)
+    assert_each_document_once(database, generation)

@@ -24,6 +24,7 @@ from store.connection import Database, connect
 from store.errors import StoreError
 from store.generations import Generation
 from store.jobs import Item
+from text import analyser, chunker
 from text.analyser import Analyser
 from worker import gate, heartbeat, labelled
 from worker.indexing import Indexer, Interrupted
@@ -81,7 +82,9 @@ class Worker:
 
     def _prepare(self, database: Database) -> None:
         """Load the active generation's model before the first document, and prove that it works."""
-        self._prove(self._indexer_for(generations.serving(database)))
+        serving = generations.serving(database)
+        _must_cut_alike(serving)
+        self._prove(self._indexer_for(serving))
 
     def _turn(self, database: Database) -> None:
         """One item, or a short sleep; now and then a look at the generations."""
@@ -108,6 +111,7 @@ class Worker:
         serving = next((one for one in every if one.state == "active"), None)
         if serving is None:
             raise StoreError("There is no active generation; run `python -m store migrate` first.")
+        _must_cut_alike(serving)
         self._serving = serving.id
         self.metrics.model = self._indexer_for(serving).embedder
         self._forget(set(self._indexers) - {one.id for one in every})
@@ -117,6 +121,10 @@ class Worker:
                 self._judge(database, serving, coming)
             except ModelError as error:
                 self._set_aside(database, coming, str(error))
+            except psycopg.errors.UndefinedTable:
+                if generations.find(database, coming.id) is not None:
+                    raise
+                log("dropped", generation=coming.id)
         if serving.wanted_release and time.monotonic() > self._aside.get(serving.id, 0.0):
             self._compare(database, serving, serving.wanted_release)
         if time.monotonic() - self._proven_at > PROOF:
@@ -183,6 +191,11 @@ class Worker:
         generation = generations.find(database, item.generation_id)
         if generation is None:  # dropped since, and the item with it
             return
+        try:
+            _must_cut_alike(generation)
+        except StoreError:
+            jobs.release(database, item.id, self.name)
+            raise
         try:
             indexer = self._indexer_for(generation)
         except ModelError as error:
@@ -288,6 +301,16 @@ class Worker:
         if held := jobs.release_held(database, self.name):
             self.metrics.items.labels("released").inc(held)
             log("given_back", items=held)
+
+
+def _must_cut_alike(generation: Generation) -> None:
+    """StoreError when another version of the code is to fill it, which is being deployed or was just put back."""
+    if generation.cut != (chunker.VERSION, analyser.VERSION):
+        raise StoreError(
+            f"The index is to be cut by {generation.chunker} and analysed by {generation.analyser}; this worker has "
+            f"{chunker.VERSION} and {analyser.VERSION}. A worker of the deployed version goes on; deploy again if "
+            "there is none."
+        )
 
 
 def _is_the_databases_fault(error: psycopg.OperationalError, database: Database) -> bool:

@@ -8,7 +8,8 @@ pending AS (
     FROM given
     JOIN items ON items.document_id = given.id AND items.content_hash = given.content_hash
     JOIN active_generation USING (generation_id)
-    WHERE items.state IN ('queued', 'running')
+    -- Parked: one that was at work as it was submitted, and has failed for the last time since.
+    WHERE items.state IN ('queued', 'running', 'parked')
 ),
 job AS (
     INSERT INTO jobs (documents, unchanged)

@@ -7,6 +7,8 @@ WHERE id IN (
     WHERE state = 'parked' AND (%(documents)s::text[] IS NULL OR document_id = ANY(%(documents)s))
     ORDER BY document_id, generation_id, content_hash, id DESC
 )
+-- Again, for one that was deleted or submitted again since the selection saw it.
+AND state = 'parked'
 AND NOT EXISTS (
     SELECT
     FROM items AS pending
