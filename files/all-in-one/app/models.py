@@ -127,7 +127,9 @@ class Models:
                 try:
                     pause = self._look(executor, analyser)
                 except (psycopg.Error, PoolTimeout):
-                    self._missing("The database does not answer.")
+                    # Its connections end with the app.
+                    if not self._stop.is_set():
+                        self._missing("The database does not answer.")
                 except (StoreError, ModelError, OSError) as error:
                     self._missing(str(error))
                 self._forget_ended()

@@ -154,7 +154,7 @@ def lock(database: Database, generation: Generation) -> Generation | None:
     Returns it as it is now, None if it was dropped.
 
     Needs a transaction. Rows are locked in this order, or writers wait for each other: the document, its generations by
-    their ids, its items. Who changes generations without a document has the lock of the table `documents` instead.
+    their ids, its items. Who changes generations without a document locks the table `documents` first.
     """
     row = database.execute("SELECT * FROM generations WHERE id = %s FOR NO KEY UPDATE", [generation.id]).fetchone()
     return _generation(row) if row else None

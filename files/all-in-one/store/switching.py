@@ -375,7 +375,6 @@ def _how_far(coming: Generation) -> str:
 
 
 def _queue_missing(database: Database, generation: Generation) -> int:
-    generations.lock(database, generation)
     return database.execute(statement("queue_missing"), {"generation": generation.id}).rowcount
 
 

@@ -1,8 +1,6 @@
 """Items: claimed by one worker, lost by none."""
 
-import threading
-
-from waiting import eventually, locked
+from waiting import eventually, in_thread, locked
 
 from store import documents, jobs, results
 from store.connection import Database, connect
@@ -31,6 +29,12 @@ def item_row(database: Database) -> dict[str, object]:
     row = database.execute("SELECT * FROM items ORDER BY id LIMIT 1").fetchone()
     assert row is not None
     return row
+
+
+def give_up(database: Database) -> None:
+    """Let the next item fail for the last time."""
+    item = must_claim(database, "w", max_attempts=1)
+    assert jobs.fail(database, item.id, "w", "no luck", max_attempts=1, retry_seconds=0) == "parked"
 
 
 def test_two_workers_never_hold_the_same_item(database: Database, database_url: str, generation: Generation) -> None:
@@ -134,24 +138,12 @@ def test_the_queue_tells_what_waits(database: Database, generation: Generation) 
     assert depth["oldest_seconds"] >= 0
 
 
-def give_up(database: Database) -> None:
-    """Let the next item fail for the last time."""
-    item = must_claim(database, "w", max_attempts=1)
-    assert jobs.fail(database, item.id, "w", "no luck", max_attempts=1, retry_seconds=0) == "parked"
-
-
 def test_a_document_deleted_as_it_is_requeued_stays_away(
     database: Database, database_url: str, generation: Generation
 ) -> None:
     documents.submit(database, [Document("a", "text")])
     give_up(database)
-    requeued: list[int] = []
-
-    def requeue() -> None:
-        with connect(database_url) as connection:
-            requeued.append(jobs.requeue(connection))
-
-    thread = threading.Thread(target=requeue)
+    thread, requeued = in_thread(database_url, jobs.requeue)
     with connect(database_url) as other, other.transaction():
         documents.delete(other, "a")
         thread.start()

@@ -1,12 +1,11 @@
 """What is wanted against what there is: which generation serves, is built, is kept, or goes."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from waiting import eventually, locked
+from waiting import eventually, in_thread, locked
 
 from store import documents, generations, jobs, results, switching
 from store.connection import Database, connect
@@ -218,17 +217,11 @@ def test_a_result_is_stored_while_it_goes_back(
     database.execute("UPDATE items SET state = 'done' WHERE generation_id <> %s", [filled.id])
     first, second = (jobs.claim(database, "worker", lease_seconds=600, max_attempts=3) for _ in range(2))
     assert first and second and (first.document_id, second.document_id) == ("a", "b")
-    done = []
-
-    def go_back() -> None:
-        with connect(database_url) as connection:
-            done.append(switching.want(connection, index).changed)
-
-    def store() -> None:
-        with connect(database_url) as connection:
-            done.append(results.complete(connection, second, "worker", filled, []))
-
-    threads = [threading.Thread(target=go_back), threading.Thread(target=store)]
+    threads, outcomes = zip(
+        in_thread(database_url, lambda mine: switching.want(mine, index).changed),
+        in_thread(database_url, lambda mine: results.complete(mine, second, "worker", filled, [])),
+        strict=True,
+    )
     with connect(database_url) as third, third.transaction():
         # Somebody gives the first document back: who goes back has the generation by then, and waits for this.
         jobs.release(third, first.id, "worker")
@@ -238,7 +231,7 @@ def test_a_result_is_stored_while_it_goes_back(
         eventually(lambda: locked(database) == 2)
     for thread in threads:
         thread.join()
-    assert done == [True, True], "one of them was ended by the database"
+    assert outcomes == ([True], [True]), "one of them was ended by the database"
 
 
 def test_what_is_refused_stays_until_it_is_tried_again(database: Database, filled: Generation, other: Index) -> None:
@@ -294,17 +287,6 @@ def test_how_long_a_build_takes_is_told_by_its_speed(
     told = switching.status(database)["next"]
     assert (told["documents"], told["done"], told["percent"]) == (3, 1, 33.3)
     assert 55 < told["seconds_left"] < 65, "two documents are left, at one in half a minute"
-
-
-def in_thread(database_url: str, work: Callable[[Database], object]) -> tuple[threading.Thread, list[object]]:
-    """A thread, not started yet, that does it over a connection of its own; and what came of it."""
-    outcome: list[object] = []
-
-    def run() -> None:
-        with connect(database_url) as connection:
-            outcome.append(work(connection))
-
-    return threading.Thread(target=run), outcome
 
 
 def test_a_document_claimed_while_all_are_to_be_cut_again_is_cut_again_too(

@@ -1,9 +1,10 @@
 """Waiting for what other threads and processes do."""
 
+import threading
 import time
 from collections.abc import Callable
 
-from store.connection import Database
+from store.connection import Database, connect
 
 PATIENCE = 60.0  # seconds
 
@@ -21,3 +22,14 @@ def locked(database: Database) -> int:
     row = database.execute("SELECT count(*) AS number FROM pg_locks WHERE NOT granted").fetchone()
     assert row is not None
     return int(row["number"])
+
+
+def in_thread(database_url: str, work: Callable[[Database], object]) -> tuple[threading.Thread, list[object]]:
+    """A thread, not started yet, that does it over a connection of its own; and what came of it."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        with connect(database_url) as connection:
+            outcome.append(work(connection))
+
+    return threading.Thread(target=run), outcome
