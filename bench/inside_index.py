@@ -30,10 +30,11 @@ from store import search as stored
 from store.connection import Database, conninfo
 from store.generations import Generation
 from store.migrate import migrate
-from store.results import vector_text
+from store.results import places_text, vector_text
 from store.wanted import embedding_folder
 from text import analyser, chunker, sentences
 from text.analyser import Analyser
+from worker.indexing import standing
 
 DATABASE = "onebox_bench"
 BATCH = 1000
@@ -41,7 +42,8 @@ RECALLED = 100  # nearest chunks, as many as a search takes
 SEARCHES = 300
 PATIENCE = 120.0  # seconds for the models to load
 
-Row = tuple[int, str, np.ndarray[Any, Any], Counter[str]]  # number, text, vector, lexemes
+Places = dict[str, list[tuple[int, int]]]  # {lexeme: where in the text}
+Row = tuple[int, str, np.ndarray[Any, Any], Places]  # number, text, vector
 
 
 def main() -> None:
@@ -134,16 +136,16 @@ def _fill(database: Database, embedder: Embedder, words: Analyser, texts: Sequen
         vectors = embedder.encode_array([text for _, text in batch], input_type="passage")
         embedding += time.perf_counter() - start
         start = time.perf_counter()
-        lexemes = [words.lexemes(text) for _, text in batch]
+        places = [standing(words.words(text)) for _, text in batch]
         analysing += time.perf_counter() - start
         _copy(
             database,
             generation,
-            [(*row, *made) for row, made in zip(batch, zip(vectors, lexemes, strict=True), strict=True)],
+            [(*row, *made) for row, made in zip(batch, zip(vectors, places, strict=True), strict=True)],
         )
-        for found in lexemes:
+        for found in places:
             counts.update(found.keys())
-            total += found.total()
+            total += sum(map(len, found.values()))
     frequencies = sql.SQL("COPY {frequencies} (lexeme, chunks) FROM STDIN").format(**generation.tables)
     with database.cursor() as cursor, cursor.copy(frequencies) as copy:
         for row in counts.items():
@@ -163,11 +165,12 @@ def _copy(database: Database, generation: Generation, rows: Sequence[Row]) -> No
         with cursor.copy(sql.SQL(f"COPY {{chunks}} {columns} FROM STDIN").format(**generation.tables)) as copy:
             for number, text, vector, _ in rows:
                 copy.write_row((number, str(number), 0, 0, len(text), text, 0, vector_text(vector.tolist())))
-        columns = "(lexeme, chunk_id, occurrences, length)"
+        columns = "(lexeme, chunk_id, occurrences, length, places)"
         with cursor.copy(sql.SQL(f"COPY {{lexemes}} {columns} FROM STDIN").format(**generation.tables)) as copy:
-            for number, _, _, lexemes in rows:
-                for lexeme, count in lexemes.items():
-                    copy.write_row((lexeme, number, count, lexemes.total()))
+            for number, _, _, places in rows:
+                length = sum(map(len, places.values()))
+                for lexeme, found in places.items():
+                    copy.write_row((lexeme, number, len(found), length, places_text(found)))
 
 
 def _sizes(database: Database) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class Search:
         results = [
             found.passages[chunk]
             | _scores(chunk, found, scores, shadow=request.rerank == "shadow")
-            | _marks(loaded, query, found.passages[chunk])
+            | {"title_highlights": loaded.analyser.highlights(found.passages[chunk]["title"] or "", query.lexemes)}
             for chunk in order[: request.top_k]
         ]
         clock.lap("highlight")
@@ -190,7 +190,8 @@ class Search:
             even = balance(similarities, owners, query.vector, centroids)
             fused = fuse(even, words, weight)
             order = best_per_document(fused, owners)
-            passages = stored.passages(database, generation, order[: max(request.top_k, self._reranking.top_k)])
+            read = order[: max(request.top_k, self._reranking.top_k)]
+            passages = stored.passages(database, generation, read, query.lexemes)
         clock.lap("passages")
         order = [chunk for chunk in order if chunk in passages]
         return _Candidates(order, fused, similarities, words, weight, passages, generation)
@@ -244,11 +245,3 @@ def _scores(chunk: int, found: _Candidates, reranked: dict[int, float], *, shado
     }
     score = found.fused[chunk] if shadow else reranked.get(chunk, found.fused[chunk])
     return {"score": score, "scores": scores}
-
-
-def _marks(loaded: Loaded, query: _Query, passage: dict[str, Any]) -> dict[str, Any]:
-    """Where the query's words stand in the text and the title: [start, end] in characters, ascending."""
-    return {
-        "highlights": loaded.analyser.highlights(passage["text"], query.lexemes),
-        "title_highlights": loaded.analyser.highlights(passage["title"] or "", query.lexemes),
-    }

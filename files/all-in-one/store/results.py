@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from store import generations, jobs
 from store.connection import Database
@@ -17,7 +17,8 @@ from store.statements import statement
 class IndexedChunk:
     """`start` and `end` are character offsets into the document's text, `vector` has the generation's dimension.
 
-    `passage_hash` tells what was embedded: the chunk's text, under the document's title where there was room for it.
+    `lexemes` are those of what was embedded: the chunk's text, under the document's title where there was room for it;
+    `passage_hash` tells which text that was. `places` says where in `content` they stand: (start, end) in characters.
     """
 
     start: int
@@ -26,6 +27,7 @@ class IndexedChunk:
     tokens: int
     vector: Sequence[float]
     lexemes: Counter[str]
+    places: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     passage_hash: bytes | None = None
 
 
@@ -87,7 +89,7 @@ def _insert(database: Database, generation: Generation, item: Item, chunks: Sequ
         },
     )
     postings = [
-        (ordinal, lexeme, count, chunk.lexemes.total())
+        (ordinal, lexeme, count, chunk.lexemes.total(), places_text(chunk.places.get(lexeme, ())))
         for ordinal, chunk in enumerate(chunks)
         for lexeme, count in sorted(chunk.lexemes.items())
     ]
@@ -99,6 +101,7 @@ def _insert(database: Database, generation: Generation, item: Item, chunks: Sequ
             "lexemes": [posting[1] for posting in postings],
             "occurrences": [posting[2] for posting in postings],
             "lengths": [posting[3] for posting in postings],
+            "places": [posting[4] for posting in postings],
         },
     )
     database.execute(
@@ -114,3 +117,8 @@ def _insert(database: Database, generation: Generation, item: Item, chunks: Sequ
 def vector_text(vector: Sequence[float]) -> str:
     """pgvector's text form; nine digits keep a float32 as it is."""
     return "[" + ",".join(f"{value:.9g}" for value in vector) + "]"
+
+
+def places_text(places: Sequence[tuple[int, int]]) -> str:
+    """Postgres' text form of a multirange."""
+    return "{" + ",".join(f"[{start},{end})" for start, end in places) + "}"

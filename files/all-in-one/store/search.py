@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from psycopg import sql
+from psycopg.types.range import Range
 
 from store.connection import Database
 from store.filters import Filter, condition
@@ -141,7 +142,19 @@ def centroids(database: Database, generation: Generation) -> dict[bool, list[flo
     return {row["latin"]: json.loads(row["centroid"]) for row in rows}
 
 
-def passages(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """{chunk: {document_id, title, text, start, end, metadata, source}}."""
-    rows = database.execute(statement("passages", **generation.tables), {"chunks": list(chunks)}).fetchall()
-    return {row.pop("id"): row for row in rows}
+def passages(
+    database: Database, generation: Generation, chunks: Sequence[int], lexemes: Sequence[str] = ()
+) -> dict[int, dict[str, Any]]:
+    """{chunk: {document_id, title, text, start, end, metadata, source, highlights}}.
+
+    `highlights` are where the given lexemes stand in the text: (start, end) in characters, in order, apart from each
+    other. None of a chunk that was analysed before places were kept.
+    """
+    rows = database.execute(
+        statement("passages", **generation.tables), {"chunks": list(chunks), "lexemes": list(lexemes)}
+    ).fetchall()
+    return {row.pop("id"): row | {"highlights": _spans(row["highlights"])} for row in rows}
+
+
+def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]]:
+    return [(place.lower, place.upper) for place in places or () if place.lower is not None and place.upper is not None]

@@ -8,6 +8,7 @@ from store import documents, jobs, results, search
 from store.connection import Database
 from store.documents import Document
 from store.generations import Generation, get
+from store.migrate import migrate
 from store.results import IndexedChunk
 
 
@@ -124,6 +125,34 @@ def test_the_document_tells_that_it_is_indexed(database: Database, generation: G
     index(database, generation, "a", chunk(0, "alpha"), chunk(1, "beta"))
     found = documents.get(database, "a")
     assert found is not None and (found["state"], found["chunks"]) == ("indexed", 2)
+
+
+def highlights(database: Database, generation: Generation, *lexemes: str) -> list[tuple[int, int]]:
+    (chunk,) = database.execute(f"SELECT id FROM generation_{generation.id}_chunks").fetchall()
+    return list(search.passages(database, generation, [chunk["id"]], lexemes)[chunk["id"]]["highlights"])
+
+
+def test_a_passage_tells_where_the_lexemes_asked_for_stand(database: Database, generation: Generation) -> None:
+    text = "비밀번호 변경, 비밀"
+    places = {"비밀번호": [(0, 4)], "비밀": [(0, 2), (9, 11)], "번호": [(2, 4)], "변경": [(5, 7)]}
+    lexemes = Counter({lexeme: len(found) for lexeme, found in places.items()})
+    index(database, generation, "a", IndexedChunk(0, len(text), text, 4, direction(0), lexemes, places))
+    assert highlights(database, generation, "변경", "비밀") == [(0, 2), (5, 7), (9, 11)]
+    assert highlights(database, generation, "번호", "비밀번호") == [(0, 4)]
+    assert highlights(database, generation, "번호", "비밀") == [(0, 4), (9, 11)]
+    assert highlights(database, generation, "환불") == []
+    assert highlights(database, generation) == []
+
+
+def test_a_generation_of_before_places_were_kept_is_searched_without_them(
+    database: Database, database_url: str, generation: Generation
+) -> None:
+    index(database, generation, "a", chunk(0, "alpha"))
+    database.execute(f"ALTER TABLE generation_{generation.id}_lexemes DROP COLUMN places")
+    database.execute("UPDATE alembic_version SET version_num = '0005'")
+    migrate(database_url)
+    assert bm25(database, generation, "alpha") == ["a"]
+    assert highlights(database, generation, "alpha") == []
 
 
 def test_a_chunk_without_words_is_found_by_its_vector(database: Database, generation: Generation) -> None:

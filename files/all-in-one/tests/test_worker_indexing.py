@@ -51,6 +51,21 @@ def test_a_document_becomes_chunks_vectors_and_lexemes(
     assert frequency is not None and frequency["chunks"] == found["chunks"]
 
 
+def test_words_are_stored_with_their_places_in_the_text_below_the_title(
+    database: Database, database_url: str, generation: Generation, model_environment: dict[str, str], tmp_path: Path
+) -> None:
+    text = "환불은 3일 안에, 카드 환불은 E-204 오류가 없으면 하루 안에 됩니다."
+    with running_worker(database_url, tmp_path):
+        documents.submit(database, [Document("a", text, title="환불 안내")])
+        finish(database)
+    rows = database.execute(f"SELECT lexeme, occurrences, places FROM generation_{generation.id}_lexemes").fetchall()
+    found = {row["lexeme"]: [text[place.lower : place.upper] for place in row["places"]] for row in rows}
+    assert found["환불"] == ["환불", "환불"]
+    assert next(row["occurrences"] for row in rows if row["lexeme"] == "환불") == 3
+    assert found["e204"] == ["E-204"]
+    assert found["안내"] == []
+
+
 def test_an_edited_document_embeds_only_what_changed(
     *,
     database: Database,

@@ -1,13 +1,14 @@
 """One document to what is stored of it, in one generation."""
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.embedder import Embedder
 from store.generations import Generation
 from store.jobs import Item
 from store.results import IndexedChunk
-from text.analyser import Analyser
+from text.analyser import Analyser, Word
 from text.chunker import Chunker
 
 SLICE = 8  # passages embedded between two looks at whether to go on
@@ -55,8 +56,11 @@ class Indexer:
             if len(indexed) % SLICE == 0 and not go_on():
                 raise Interrupted
             key = passage_hash(passage)
-            lexemes = self._analyser.lexemes(passage)
-            indexed.append(IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vectors[key], lexemes, key))
+            words = self._analyser.words(passage)
+            lexemes, places = Counter(word.lexeme for word in words), standing(words, len(passage) - len(chunk.text))
+            indexed.append(
+                IndexedChunk(chunk.start, chunk.end, chunk.text, chunk.tokens, vectors[key], lexemes, places, key)
+            )
         return indexed
 
     def _vectors(self, passages: list[str], go_on: Callable[[], bool], known: Known) -> dict[bytes, Sequence[float]]:
@@ -73,6 +77,15 @@ class Indexer:
             vectors |= {key: vector.tolist() for key, vector in zip(keys, computed, strict=True)}
         self.embedded = len(missing)
         return vectors
+
+
+def standing(words: Sequence[Word], before: int = 0) -> dict[str, list[tuple[int, int]]]:
+    """{lexeme: where it stands} in what follows the first `before` characters of a text, counted from there."""
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for word in words:
+        if word.start >= before:
+            places[word.lexeme].append((word.start - before, word.end - before))
+    return places
 
 
 def passage_hash(passage: str) -> bytes:

@@ -22,6 +22,7 @@ CREATE TABLE {lexemes} (
     chunk_id     bigint    NOT NULL REFERENCES {chunks} ON DELETE CASCADE,
     occurrences  smallint  NOT NULL,
     length       integer   NOT NULL,  -- lexemes in the whole chunk, here so that scoring reads one index and no table
+    places       int4multirange,      -- of the chunk's content, in characters; NULL in rows older than the column
     PRIMARY KEY (lexeme, chunk_id) INCLUDE (occurrences, length)
 );
 CREATE INDEX ON {lexemes} (chunk_id);
