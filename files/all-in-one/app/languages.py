@@ -66,16 +66,10 @@ def abroad(vector: Vector, centroids: Centroids) -> Vector:
     return vector + centroids[not home] - centroids[home]
 
 
-def balance(
-    similarities: Mapping[int, float], owners: Mapping[int, Owner], vector: Vector | None, centroids: Centroids
-) -> dict[int, float]:
+def balance(owners: Mapping[int, Owner], vector: Vector | None, centroids: Centroids) -> dict[int, float]:
     """Similarities by chunk; those of the script further from the question are raised by BALANCE of the difference."""
     if vector is None or not centroids:
-        return dict(similarities)
+        return {chunk: owner.similarity for chunk, owner in owners.items()}
     nearness = {script: float(vector @ centroid) for script, centroid in centroids.items()}
     most = max(nearness.values())
-    return {
-        chunk: similarity + BALANCE * (most - nearness[owners[chunk].latin])
-        for chunk, similarity in similarities.items()
-        if chunk in owners
-    }
+    return {chunk: owner.similarity + BALANCE * (most - nearness[owner.latin]) for chunk, owner in owners.items()}

@@ -1,7 +1,7 @@
 """One search: the query's vector and words, the candidates of both, fused, then judged by the reranker in time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,19 +69,17 @@ class _Index:
     request: Request
     limit: int
 
-    def nearest(self, query: _Query, centroids: Centroids) -> dict[int, float]:
-        """{chunk: similarity} of the nearest chunks, and of those nearest in the other script where there is one."""
+    def nearest(self, query: _Query, centroids: Centroids) -> Collection[int]:
+        """The nearest chunks, and those nearest in the other script where there is one."""
         if query.vector is None:
-            return {}
+            return ()
         found = self._nearest(query.vector)
-        others = self._nearest(abroad(query.vector, centroids)) if centroids else {}
-        return found | self.similarities(query, [chunk for chunk in others if chunk not in found])
+        return found | self._nearest(abroad(query.vector, centroids)) if centroids else found
 
-    def similarities(self, query: _Query, chunks: list[int]) -> dict[int, float]:
-        """{chunk: similarity}; 0 where only words are searched."""
-        if query.vector is None:
-            return dict.fromkeys(chunks, 0.0)
-        return stored.similarities(self.database, self.generation, query.vector.tolist(), chunks)
+    def owners(self, query: _Query, chunks: Collection[int]) -> dict[int, stored.Owner]:
+        """{chunk: whose it is, and how similar}; 0 where only words are searched."""
+        vector = None if query.vector is None else query.vector.tolist()
+        return stored.owners(self.database, self.generation, list(chunks), vector)
 
     def matching(self, query: _Query) -> tuple[dict[int, float], float]:
         """({chunk: BM25 score}, what words weigh in this query). Common words count only where there are no others."""
@@ -97,8 +95,8 @@ class _Index:
         weights = {term.lexeme: term.weight for term in chosen}
         return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
 
-    def _nearest(self, vector: Vector) -> dict[int, float]:
-        return stored.nearest(self.database, self.generation, vector.tolist(), self.limit, self.request.filters)
+    def _nearest(self, vector: Vector) -> set[int]:
+        return set(stored.nearest(self.database, self.generation, vector.tolist(), self.limit, self.request.filters))
 
     def _terms(self, query: _Query) -> list[Term]:
         found = stored.frequencies(self.database, self.generation, query.lexemes) if query.lexemes else {}
@@ -181,18 +179,17 @@ class Search:
             clock.lap("connect")
             centroids = self._languages.centroids(database, generation) if request.fusion == "hybrid" else {}
             index = _Index(database, generation, request, max(CANDIDATES, 3 * request.top_k))
-            similarities = index.nearest(query, centroids)
+            near = index.nearest(query, centroids)
             clock.lap("vectors")
             words, weight = index.matching(query)
             clock.lap("words")
-            similarities |= index.similarities(query, [chunk for chunk in words if chunk not in similarities])
-            owners = stored.owners(database, generation, list(similarities))
-            even = balance(similarities, owners, query.vector, centroids)
-            fused = fuse(even, words, weight)
+            owners = index.owners(query, {*near, *words})
+            fused = fuse(balance(owners, query.vector, centroids), words, weight)
             order = best_per_document(fused, owners)
             read = order[: max(request.top_k, self._reranking.top_k)]
             passages = stored.passages(database, generation, read, query.lexemes)
         clock.lap("passages")
+        similarities = {chunk: owner.similarity for chunk, owner in owners.items()}
         order = [chunk for chunk in order if chunk in passages]
         return _Candidates(order, fused, similarities, words, weight, passages, generation)
 

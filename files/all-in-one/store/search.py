@@ -33,10 +33,11 @@ ALLOWED_CHUNKS = sql.SQL(
 
 
 class Owner(NamedTuple):
-    """The document of a chunk, and whether the chunk is in Latin script."""
+    """The document of a chunk, whether the chunk is in Latin script, and how similar it is to what is searched for."""
 
     document_id: str
     latin: bool
+    similarity: float = 0.0
 
 
 def nearest(
@@ -51,8 +52,7 @@ def nearest(
     Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
-    text = vector if isinstance(vector, str) else vector_text(vector)
-    wanted = {"vector": text, "limit": limit, **values}
+    wanted = {"vector": _text(vector), "limit": limit, **values}
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
         query = statement("nearest_allowed", condition=holds, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
@@ -74,16 +74,6 @@ def _count(database: Database, filters: Sequence[Filter]) -> int:
     row = database.execute(query, {"most": MEASURED_DOCUMENTS + 1, **values}).fetchone()
     assert row is not None
     return int(row["documents"])
-
-
-def similarities(
-    database: Database, generation: Generation, vector: Sequence[float], chunks: Sequence[int]
-) -> dict[int, float]:
-    """{chunk: inner product} of the given chunks."""
-    rows = database.execute(
-        statement("chunk_similarities", **generation.tables), {"vector": vector_text(vector), "chunks": list(chunks)}
-    ).fetchall()
-    return {row["id"]: row["similarity"] for row in rows}
 
 
 def frequencies(database: Database, generation: Generation, lexemes: Sequence[str]) -> dict[str, int]:
@@ -127,10 +117,13 @@ def matching(
     return {row["chunk_id"]: row["score"] for row in rows}
 
 
-def owners(database: Database, generation: Generation, chunks: Sequence[int]) -> dict[int, Owner]:
-    """{chunk: whose it is}."""
-    rows = database.execute(statement("chunk_owners", **generation.tables), {"chunks": list(chunks)}).fetchall()
-    return {row["id"]: Owner(row["document_id"], row["latin"]) for row in rows}
+def owners(
+    database: Database, generation: Generation, chunks: Sequence[int], vector: Sequence[float] | str | None = None
+) -> dict[int, Owner]:
+    """{chunk: whose it is, and its inner product with the vector}; 0 without one."""
+    wanted = {"chunks": list(chunks), "vector": None if vector is None else _text(vector)}
+    rows = database.execute(statement("chunk_owners", **generation.tables), wanted).fetchall()
+    return {row["id"]: Owner(row["document_id"], row["latin"], row["similarity"] or 0.0) for row in rows}
 
 
 def centroids(database: Database, generation: Generation) -> dict[bool, list[float]]:
@@ -154,6 +147,10 @@ def passages(
         statement("passages", **generation.tables), {"chunks": list(chunks), "lexemes": list(lexemes)}
     ).fetchall()
     return {row.pop("id"): row | {"highlights": _spans(row["highlights"])} for row in rows}
+
+
+def _text(vector: Sequence[float] | str) -> str:
+    return vector if isinstance(vector, str) else vector_text(vector)
 
 
 def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]]:

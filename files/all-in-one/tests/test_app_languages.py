@@ -63,21 +63,21 @@ def test_an_answer_in_the_other_language_comes_before_its_own_languages_other_te
     centroids = Languages().centroids(database, two_languages)
     with database.transaction():
         found = search.nearest(database, two_languages, QUESTION.tolist(), 100)
-    owners = search.owners(database, two_languages, list(found))
+    owners = search.owners(database, two_languages, list(found), QUESTION.tolist())
     documents = [owners[chunk].document_id for chunk in found]
     assert documents.index("ko-answer") == 10
-    even = balance(found, owners, QUESTION, centroids)
+    even = balance(owners, QUESTION, centroids)
     best = sorted(even, key=lambda chunk: -even[chunk])
     assert [owners[chunk].document_id for chunk in best].index("ko-answer") == 0
     english = [chunk for chunk in found if owners[chunk].latin]
-    assert {chunk: even[chunk] for chunk in english} == {chunk: found[chunk] for chunk in english}
+    assert {chunk: even[chunk] for chunk in english} == pytest.approx({chunk: found[chunk] for chunk in english})
 
 
 def test_the_further_script_is_raised_by_a_share_of_what_it_is_further() -> None:
     centroids = {True: vector((LATIN, 1.0)), False: vector((LATIN, 0.2))}
-    owners = {1: Owner("a", latin=True), 2: Owner("b", latin=False)}
-    even = balance({1: 0.9, 2: 0.5, 3: 0.4}, owners, vector((LATIN, 0.5)), centroids)
-    assert even == pytest.approx({1: 0.9, 2: 0.5 + BALANCE * (0.5 - 0.1)})  # 3 was deleted meanwhile
+    owners = {1: Owner("a", latin=True, similarity=0.9), 2: Owner("b", latin=False, similarity=0.5)}
+    even = balance(owners, vector((LATIN, 0.5)), centroids)
+    assert even == pytest.approx({1: 0.9, 2: 0.5 + BALANCE * (0.5 - 0.1)})
 
 
 def test_one_language_alone_is_left_as_it_is(
@@ -89,7 +89,7 @@ def test_one_language_alone_is_left_as_it_is(
     put(database, generation, "ko", "하나뿐인 글", vector((HANGUL, 1.0)))
     centroids = Languages().centroids(database, get(database, generation.id))
     assert centroids == {}
-    assert balance({1: 0.9}, {1: Owner("a", latin=True)}, QUESTION, centroids) == {1: 0.9}
+    assert balance({1: Owner("a", latin=True, similarity=0.9)}, QUESTION, centroids) == {1: 0.9}
 
 
 def test_a_script_is_told_by_most_of_the_characters(database: Database, generation: Generation) -> None:
