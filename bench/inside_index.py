@@ -90,31 +90,31 @@ def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[st
     # The store's own connections give up what takes as long as building this index.
     with psycopg.connect(where, autocommit=True, row_factory=dict_row) as database:
         switching.want(database, wanted)
-        index = _take_index(database, generations.serving(database))
+        indexes = _take_indexes(database, generations.serving(database))
         found = _fill(database, embedder, words, texts)
-        found |= _build(database, index)
+        found |= _build(database, indexes)
         database.execute("VACUUM ANALYZE")
         found |= _sizes(database) | _recall(database, embedder, queries[:SEARCHES])
     with _services(where) as services:
         return found | _searches(services, queries[:SEARCHES])
 
 
-def _take_index(database: Database, generation: Generation) -> str:
-    """Drop the index of the vectors, to build it over all of them at once; what creates it again."""
+def _take_indexes(database: Database, generation: Generation) -> list[str]:
+    """Drop the indexes of the vectors, to build them over all of them at once; what creates them again."""
     table = f"generation_{generation.id}_chunks"
-    row = database.execute(
+    rows = database.execute(
         "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%USING hnsw%%'", [table]
-    ).fetchone()
-    assert row is not None
-    database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
-    return str(row["indexdef"])
+    ).fetchall()
+    for row in rows:
+        database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
+    return [str(row["indexdef"]) for row in rows]
 
 
-def _build(database: Database, index: str) -> dict[str, Any]:
-    """How long the index takes, and whether it was built in the memory that Postgres gives it."""
+def _build(database: Database, indexes: Sequence[str]) -> dict[str, Any]:
+    """How long the indexes take, and whether they were built in the memory that Postgres gives them."""
     notices: list[str | None] = []
     database.add_notice_handler(lambda notice: notices.append(notice.message_primary))
-    seconds = _timed(lambda: database.execute(index))
+    seconds = _timed(lambda: [database.execute(index) for index in indexes])
     row = database.execute("SHOW maintenance_work_mem").fetchone()
     assert row is not None
     return {

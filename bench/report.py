@@ -210,11 +210,11 @@ def _index_table(measured: Results) -> list[str]:
         "|---|---|",
         f"| embedding them, analysing their words | {measured['embed_seconds']:.0f} s, "
         f"{measured['analyse_seconds']:.0f} s |",
-        f"| building the index of the vectors | {measured['index_build_seconds']:.0f} s, {fits} the "
+        f"| building the indexes of the vectors | {measured['index_build_seconds']:.0f} s, {fits} the "
         f"{measured['index_build_memory']} that Postgres gives it |",
-        f"| its size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "
+        f"| their size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "
         f"{measured['words_mb']:.0f} MB |",
-        f"| of the 10 and 100 nearest it finds | {measured['recall@10']:.1%}, {measured['recall@100']:.1%} |",
+        f"| of the 10 and 100 nearest they find | {measured['recall@10']:.1%}, {measured['recall@100']:.1%} |",
         f"| search without reranking, p50, p95 | {measured['search']['p50_ms']:.1f} ms, "
         f"{measured['search']['p95_ms']:.1f} ms |",
     ]

@@ -60,12 +60,6 @@ def _is_old(known: _Measured, chunks: int) -> bool:
     return grown or time.monotonic() - known.at > KEPT
 
 
-def abroad(vector: Vector, centroids: Centroids) -> Vector:
-    """The question moved to the texts of the script that it is further from: what is nearest to it answers it there."""
-    home = max(centroids, key=lambda latin: float(vector @ centroids[latin]))
-    return vector + centroids[not home] - centroids[home]
-
-
 def balance(owners: Mapping[int, Owner], vector: Vector | None, centroids: Centroids) -> dict[int, float]:
     """Similarities by chunk; those of the script further from the question are raised by BALANCE of the difference."""
     if vector is None or not centroids:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from psycopg.errors import DeadlockDetected, UndefinedTable
 
-from app.languages import Centroids, Languages, Vector, abroad, balance
+from app.languages import Languages, Vector, balance
 from app.models import Loaded, describe
 from app.ranking import Term, best_per_document, fuse, lead, reorder, telling, word_weight
 from app.reranking import Reranking
@@ -69,12 +69,13 @@ class _Index:
     request: Request
     limit: int
 
-    def nearest(self, query: _Query, centroids: Centroids) -> Collection[int]:
-        """The nearest chunks, and those nearest in the other script where there is one."""
+    def nearest(self, query: _Query, *, of_each_script: bool) -> Collection[int]:
+        """The nearest chunks, or those of each script: of one, all may be further away than `limit` of the other."""
         if query.vector is None:
             return ()
-        found = self._nearest(query.vector)
-        return found | self._nearest(abroad(query.vector, centroids)) if centroids else found
+        vector = query.vector.tolist()
+        found = stored.nearest(self.database, self.generation, vector, self.limit, self.request.filters)
+        return found if of_each_script else list(found)[: self.limit]
 
     def owners(self, query: _Query, chunks: Collection[int]) -> dict[int, stored.Owner]:
         """{chunk: whose it is, and how similar}; 0 where only words are searched."""
@@ -94,9 +95,6 @@ class _Index:
             return {}, weight
         weights = {term.lexeme: term.weight for term in chosen}
         return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
-
-    def _nearest(self, vector: Vector) -> set[int]:
-        return set(stored.nearest(self.database, self.generation, vector.tolist(), self.limit, self.request.filters))
 
     def _terms(self, query: _Query) -> list[Term]:
         found = stored.frequencies(self.database, self.generation, query.lexemes) if query.lexemes else {}
@@ -179,7 +177,7 @@ class Search:
             clock.lap("connect")
             centroids = self._languages.centroids(database, generation) if request.fusion == "hybrid" else {}
             index = _Index(database, generation, request, max(CANDIDATES, 3 * request.top_k))
-            near = index.nearest(query, centroids)
+            near = index.nearest(query, of_each_script=bool(centroids))
             clock.lap("vectors")
             words, weight = index.matching(query)
             clock.lap("words")

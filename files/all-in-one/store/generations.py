@@ -14,6 +14,9 @@ from store.connection import Database
 from store.errors import NoGenerationError, StoreError
 from store.statements import statement
 
+# Of a chunk: a character of another script takes two bytes or more. store/sql/create_generation.sql makes indexes for
+# it, which a search uses where it asks in the same words.
+LATIN = sql.SQL("octet_length(content) * 2 < length(content) * 3")
 PLAIN_STORAGE_LIMIT = 1500  # dimensions: 4 bytes each must fit into an 8 KB page with the rest of the row
 
 
@@ -143,7 +146,13 @@ def create(database: Database, wanted: Index, *, state: str) -> Generation:
     generation = _generation(row)
     storage = sql.SQL("PLAIN" if wanted.dimension <= PLAIN_STORAGE_LIMIT else "EXTERNAL")
     database.execute(
-        statement("create_generation", dimension=sql.Literal(wanted.dimension), storage=storage, **generation.tables)
+        statement(
+            "create_generation",
+            dimension=sql.Literal(wanted.dimension),
+            storage=storage,
+            latin=LATIN,
+            **generation.tables,
+        )
     )
     return generation
 

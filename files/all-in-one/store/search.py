@@ -10,7 +10,7 @@ from psycopg.types.range import Range
 
 from store.connection import Database
 from store.filters import Filter, condition
-from store.generations import Generation
+from store.generations import LATIN, Generation
 from store.results import vector_text
 from store.statements import statement
 
@@ -47,14 +47,16 @@ def nearest(
     limit: int,
     filters: Sequence[Filter] = (),
 ) -> dict[int, float]:
-    """{chunk: inner product} of the `limit` nearest chunks of documents that `filters` allow, nearest first.
+    """{chunk: inner product} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
+
+    Only those of documents that `filters` allow.
 
     Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
     wanted = {"vector": _text(vector), "limit": limit, **values}
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
-        query = statement("nearest_allowed", condition=holds, **generation.tables)
+        query = statement("nearest_allowed", condition=holds, latin=LATIN, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
     # The index never returns more rows than ef_search; more of them keep the tail's recall.
     looked_at = min(MAX_EF_SEARCH, max(40, limit * 5 // 2))
@@ -63,7 +65,8 @@ def nearest(
         [str(looked_at)],
     )
     allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
-    rows = database.execute(statement("nearest_chunks", allowed=allowed, **generation.tables), wanted).fetchall()
+    query = statement("nearest_chunks", allowed=allowed, latin=LATIN, **generation.tables)
+    rows = database.execute(query, wanted).fetchall()
     return {row["id"]: row["similarity"] for row in rows}
 
 
@@ -122,7 +125,7 @@ def owners(
 ) -> dict[int, Owner]:
     """{chunk: whose it is, and its inner product with the vector}; 0 without one."""
     wanted = {"chunks": list(chunks), "vector": None if vector is None else _text(vector)}
-    rows = database.execute(statement("chunk_owners", **generation.tables), wanted).fetchall()
+    rows = database.execute(statement("chunk_owners", latin=LATIN, **generation.tables), wanted).fetchall()
     return {row["id"]: Owner(row["document_id"], row["latin"], row["similarity"] or 0.0) for row in rows}
 
 
@@ -130,7 +133,7 @@ def centroids(database: Database, generation: Generation) -> dict[bool, list[flo
     """{Latin script or not: mean vector} of the chunks, from some thousands; a script of a few chunks is left out."""
     percent = min(100.0, 100.0 * SAMPLED_CHUNKS / max(1, generation.chunks))
     rows = database.execute(
-        statement("centroids", **generation.tables), {"percent": percent, "least": LEAST_CHUNKS}
+        statement("centroids", latin=LATIN, **generation.tables), {"percent": percent, "least": LEAST_CHUNKS}
     ).fetchall()
     return {row["latin"]: json.loads(row["centroid"]) for row in rows}
 

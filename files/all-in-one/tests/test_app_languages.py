@@ -4,14 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from psycopg import sql
 from test_store_search import direction, index
 
-from app.languages import BALANCE, Languages, Vector, abroad, balance
-from store import search
+from app.languages import BALANCE, Languages, Vector, balance
+from store import generations, search
 from store.connection import Database
+from store.filters import Filter
 from store.generations import Generation, get
-from store.results import IndexedChunk
+from store.results import IndexedChunk, vector_text
 from store.search import Owner
+from store.statements import statement
 
 DIMENSION = 32
 LATIN, HANGUL, ANSWER = 0, 1, 2  # axes: what all texts of a script share, and what the question is about
@@ -42,19 +45,39 @@ def two_languages(database: Database, generation: Generation, monkeypatch: pytes
     return get(database, generation.id)
 
 
-def nearest(database: Database, generation: Generation, to: Vector, limit: int) -> dict[str, float]:
+def test_the_nearest_of_each_script_are_found_however_far_one_of_them_is(
+    database: Database, two_languages: Generation
+) -> None:
     with database.transaction():
-        found = search.nearest(database, generation, to.tolist(), limit)
-    owners = search.owners(database, generation, list(found))
-    return {owners[chunk].document_id: similarity for chunk, similarity in found.items()}
+        found = search.nearest(database, two_languages, QUESTION.tolist(), 5)
+    owners = search.owners(database, two_languages, list(found))
+    documents = [owners[chunk].document_id for chunk in found]
+    assert all(document.startswith("en") for document in documents[:5])
+    assert documents[5] == "ko-answer" and len(documents) == 10
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-def test_what_is_nearest_abroad_answers_in_the_other_language(database: Database, two_languages: Generation) -> None:
-    centroids = Languages().centroids(database, two_languages)
-    assert set(centroids) == {True, False}
-    at_home = nearest(database, two_languages, QUESTION, 5)
-    assert all(document.startswith("en") for document in at_home)
-    assert next(iter(nearest(database, two_languages, abroad(QUESTION, centroids), 5))) == "ko-answer"
+@pytest.mark.parametrize("measured", [0, 5000])
+def test_a_filter_leaves_the_nearest_of_each_script(
+    database: Database, two_languages: Generation, monkeypatch: pytest.MonkeyPatch, measured: int
+) -> None:
+    monkeypatch.setattr(search, "MEASURED_DOCUMENTS", measured)
+    ids = ["en1", "en2", "en3", "ko1", "ko2", "ko-answer"]
+    database.execute("""UPDATE documents SET metadata = '{"kept": true}' WHERE id = ANY(%s)""", [ids])
+    kept = (Filter("$ ? (@.kept == true)"),)
+    with database.transaction():
+        found = search.nearest(database, two_languages, QUESTION.tolist(), 2, kept)
+    documents = [owner.document_id for owner in search.owners(database, two_languages, list(found)).values()]
+    assert len(documents) == 4 and set(documents) <= set(ids)
+    assert [document[:2] for document in documents].count("ko") == 2 and "ko-answer" in documents
+
+
+def test_a_search_reads_the_index_of_each_script(database: Database, two_languages: Generation) -> None:
+    database.execute("SET seq_page_cost = 1000")
+    query = statement("nearest_chunks", allowed=search.ALL, latin=generations.LATIN, **two_languages.tables)
+    plan = database.execute(sql.SQL("EXPLAIN ") + query, {"vector": vector_text(QUESTION.tolist()), "limit": 5})
+    used = [row["QUERY PLAN"] for row in plan.fetchall() if "Index Scan using" in row["QUERY PLAN"]]
+    assert len(used) == 2 and len({line.split("using ")[1].split()[0] for line in used}) == 2
 
 
 def test_an_answer_in_the_other_language_comes_before_its_own_languages_other_texts(

@@ -25,6 +25,21 @@ def undo_revisions_after_the_first(database: Database) -> None:
     database.execute("UPDATE alembic_version SET version_num = '0001'")
 
 
+def columns_of(database: Database, *tables: str) -> set[tuple[str, str]]:
+    rows = database.execute(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = ANY(%s)", [list(tables)]
+    ).fetchall()
+    return {(row["column_name"], row["data_type"]) for row in rows}
+
+
+def vector_indexes(database: Database, table: str) -> dict[str, str]:
+    """{name: on what, and how}."""
+    rows = database.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%hnsw%%'", [table]
+    ).fetchall()
+    return {row["indexname"]: row["indexdef"].split(" ON ")[1] for row in rows}
+
+
 def test_migrating_twice_changes_nothing(empty_database: str) -> None:
     assert migrate(empty_database) == (None, newest())
     assert migrate(empty_database) == (newest(), newest())
@@ -33,13 +48,18 @@ def test_migrating_twice_changes_nothing(empty_database: str) -> None:
 def test_a_generation_of_an_older_version_is_migrated_too(
     database: Database, database_url: str, generation: Generation
 ) -> None:
-    table = f"generation_{generation.id}_chunks"
+    chunks, lexemes = f"generation_{generation.id}_chunks", f"generation_{generation.id}_lexemes"
+    columns, indexes = columns_of(database, chunks, lexemes), vector_indexes(database, chunks)
     # As the first revision left it, with the statements of that time.
-    database.execute(f"ALTER TABLE {table} DROP COLUMN passage_hash")
+    database.execute(f"ALTER TABLE {chunks} DROP COLUMN passage_hash")
+    database.execute(f"ALTER TABLE {lexemes} DROP COLUMN places")
+    for name in indexes:
+        database.execute(f"DROP INDEX {name}")
+    database.execute(f"CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops)")
     undo_revisions_after_the_first(database)
     assert migrate(database_url) == ("0001", newest())
-    columns = database.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table])
-    assert {"column_name": "passage_hash"} in columns.fetchall()
+    assert columns_of(database, chunks, lexemes) == columns
+    assert sorted(vector_indexes(database, chunks).values()) == sorted(indexes.values())
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database, database_url: str) -> None:

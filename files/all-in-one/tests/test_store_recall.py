@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from store import recall, search
+from store import generations, recall, search
 from store.connection import Database
 from store.generations import Generation
 from store.results import vector_text
@@ -31,17 +31,18 @@ def vectors(database: Database, generation: Generation) -> dict[int, np.ndarray]
 
 
 def weaken(database: Database, generation: Generation) -> None:
-    """Another index of the vectors, with too few links to find its way."""
-    row = database.execute(
+    """Another index of the vectors, whose texts are none in Latin script, with too few links to find its way."""
+    rows = database.execute(
         "SELECT indexname FROM pg_indexes WHERE tablename = %s AND indexdef LIKE '%%USING hnsw%%'",
         [f"generation_{generation.id}_chunks"],
-    ).fetchone()
-    assert row is not None
-    database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
+    ).fetchall()
+    for row in rows:
+        database.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(row["indexname"])))
     database.execute(
         sql.SQL(
             "CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 2, ef_construction = 4)"
-        ).format(**generation.tables)
+            " WHERE NOT ({latin})"
+        ).format(latin=generations.LATIN, **generation.tables)
     )
 
 

@@ -1,4 +1,4 @@
-SELECT id, document_id, octet_length(content) < 1.5 * length(content) AS latin,
+SELECT id, document_id, {latin} AS latin,
        -(embedding <#> %(vector)s::vector) AS similarity
 FROM {chunks}
 WHERE id = ANY(%(chunks)s)

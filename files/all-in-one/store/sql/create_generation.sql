@@ -13,8 +13,10 @@ CREATE TABLE {chunks} (
 );
 -- In line with its row: the index reads vectors, not words, and a detour through TOAST for each would dominate.
 ALTER TABLE {chunks} ALTER COLUMN embedding SET STORAGE {storage};
--- Of the nearest hundred among 100,000 chunks a search finds 0.97 with m = 24, and fewer with 16; a row costs 3 ms then.
-CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 24, ef_construction = 200);
+-- One for each script: texts of two languages are two regions of the space that hardly a link of a graph joins, and a
+-- search that begins in the wrong one stays there. m and ef_construction: docs/performance.md, 100,000 chunks.
+CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 24, ef_construction = 200) WHERE {latin};
+CREATE INDEX ON {chunks} USING hnsw (embedding vector_ip_ops) WITH (m = 24, ef_construction = 200) WHERE NOT ({latin});
 CREATE INDEX ON {chunks} (passage_hash);
 
 CREATE TABLE {lexemes} (

@@ -2,9 +2,9 @@
 
 from store.migrations.sql_file import execute_sql_file
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
-    execute_sql_file("0006_places.sql")
+    execute_sql_file("0007_places.sql")
