@@ -58,8 +58,8 @@ def nearest(
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
         query = statement("nearest_allowed", condition=holds, latin=LATIN, **generation.tables)
         return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
-    # The index never returns more rows than ef_search; more of them keep the tail's recall.
-    looked_at = min(MAX_EF_SEARCH, max(40, limit * 5 // 2))
+    # An index never returns more rows than ef_search; twice as many keep the tail's recall.
+    looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
     database.execute(
         "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
         [str(looked_at)],
