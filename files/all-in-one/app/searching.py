@@ -147,7 +147,7 @@ class Search:
         results = [
             found.passages[chunk]
             | _scores(chunk, found, scores, shadow=request.rerank == "shadow")
-            | {"title_highlights": loaded.analyser.highlights(found.passages[chunk]["title"] or "", query.lexemes)}
+            | _marks(loaded, query, found.passages[chunk])
             for chunk in order[: request.top_k]
         ]
         clock.lap("highlight")
@@ -240,3 +240,12 @@ def _scores(chunk: int, found: _Candidates, reranked: dict[int, float], *, shado
     }
     score = found.fused[chunk] if shadow else reranked.get(chunk, found.fused[chunk])
     return {"score": score, "scores": scores}
+
+
+def _marks(loaded: Loaded, query: _Query, passage: dict[str, Any]) -> dict[str, Any]:
+    """Where the query's words stand in the text and the title: [start, end] in characters, ascending."""
+    mark, known = loaded.analyser.highlights, passage["highlights"]
+    return {
+        "highlights": mark(passage["text"], query.lexemes) if known is None else known,
+        "title_highlights": mark(passage["title"] or "", query.lexemes),
+    }

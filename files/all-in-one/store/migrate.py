@@ -21,7 +21,10 @@ LOCK = 0x6F6E65626F78  # "onebox": one migration at a time
 
 
 def migrate(where: str) -> tuple[str | None, str]:
-    """Run all pending revisions; returns (revision found, revision now). StoreError if the database is newer."""
+    """Run all pending revisions, each on its own; returns (revision found, revision now).
+
+    StoreError if the database is newer.
+    """
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(where), poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")

@@ -144,7 +144,7 @@ def passages(
     """{chunk: {document_id, title, text, start, end, metadata, source, highlights}}.
 
     `highlights` are where the given lexemes stand in the text: (start, end) in characters, in order, apart from each
-    other. None of a chunk that was analysed before places were kept.
+    other. None where that is not known: the chunk was stored before places were.
     """
     rows = database.execute(
         statement("passages", **generation.tables), {"chunks": list(chunks), "lexemes": list(lexemes)}
@@ -156,5 +156,7 @@ def _text(vector: Sequence[float] | str) -> str:
     return vector if isinstance(vector, str) else vector_text(vector)
 
 
-def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]]:
-    return [(place.lower, place.upper) for place in places or () if place.lower is not None and place.upper is not None]
+def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]] | None:
+    if places is None:
+        return None
+    return [(place.lower, place.upper) for place in places if place.lower is not None and place.upper is not None]

@@ -18,7 +18,9 @@ from app.reranking import Reranking
 from app.searching import Fusion, Request, Search
 from app.settings import Margin, Settings
 from pipeline.errors import OverloadedError
+from store import generations
 from store import search as stored
+from store.connection import connect
 
 RETURNS = {"id": "returns", "title": "반품 정책", "text": "반품은 상품을 받은 날부터 7일 안에 할 수 있습니다."}
 ERROR = {"id": "errors/e204", "title": "오류", "text": "오류 코드 E-204가 나오면 앱을 다시 시작해 주세요."}
@@ -456,6 +458,23 @@ def test_highlights_say_where_the_words_of_the_question_stand(box: Box) -> None:
         marked = [result["text"][start:end] for start, end in result["highlights"]]
         assert "E-204" in marked
         assert [result["title"][start:end] for start, end in result["title_highlights"]]
+
+
+def test_highlights_of_what_was_stored_without_places_are_the_same(box: Box, ready_database: str) -> None:
+    def marked() -> dict[str, list[list[int]]]:
+        results = box.post("/search", query="e204 오류 반품", rerank="off").json()["results"]
+        return {result["document_id"]: result["highlights"] for result in results}
+
+    before = marked()
+    with connect(ready_database) as database:
+        table = f"generation_{generations.serving(database).id}_lexemes"
+        database.execute(f"ALTER TABLE {table} RENAME COLUMN places TO kept")
+        database.execute(f"ALTER TABLE {table} ADD COLUMN places int4multirange")
+        try:
+            assert any(before.values()) and marked() == before
+        finally:
+            database.execute(f"ALTER TABLE {table} DROP COLUMN places")
+            database.execute(f"ALTER TABLE {table} RENAME COLUMN kept TO places")
 
 
 def test_vectors_alone_give_words_no_weight(box: Box) -> None:

@@ -126,9 +126,12 @@ def test_the_document_tells_that_it_is_indexed(database: Database, generation: G
     assert found is not None and (found["state"], found["chunks"]) == ("indexed", 2)
 
 
-def highlights(database: Database, generation: Generation, *lexemes: str) -> list[tuple[int, int]]:
+def highlights(database: Database, generation: Generation, *lexemes: str) -> list[tuple[int, int]] | None:
     (chunk,) = database.execute(f"SELECT id FROM generation_{generation.id}_chunks").fetchall()
-    return list(search.passages(database, generation, [chunk["id"]], lexemes)[chunk["id"]]["highlights"])
+    found: list[tuple[int, int]] | None = search.passages(database, generation, [chunk["id"]], lexemes)[chunk["id"]][
+        "highlights"
+    ]
+    return found
 
 
 def test_a_passage_tells_where_the_lexemes_asked_for_stand(database: Database, generation: Generation) -> None:
@@ -143,13 +146,11 @@ def test_a_passage_tells_where_the_lexemes_asked_for_stand(database: Database, g
     assert highlights(database, generation) == []
 
 
-def test_what_was_analysed_before_places_were_kept_has_no_highlights(
-    database: Database, generation: Generation
-) -> None:
+def test_what_was_stored_before_places_were_does_not_tell_them(database: Database, generation: Generation) -> None:
     index(database, generation, "a", chunk(0, "alpha"))
     database.execute(f"UPDATE generation_{generation.id}_lexemes SET places = NULL")
-    assert bm25(database, generation, "alpha") == ["a"]
-    assert highlights(database, generation, "alpha") == []
+    assert highlights(database, generation, "alpha") is None
+    assert highlights(database, generation, "omega") == []
 
 
 def test_a_chunk_without_words_is_found_by_its_vector(database: Database, generation: Generation) -> None:

@@ -1,5 +1,8 @@
 """Lexemes: what a word in a question and the same word in a document have in common."""
 
+import random
+import unicodedata
+
 import pytest
 
 from text.analyser import Analyser
@@ -22,6 +25,7 @@ def analyser() -> Analyser:
         ("3,000원 배송비", "배송비는 3000원입니다", "3000"),
         ("ＡＢ－１２ 모델", "모델 AB-12", "ab12"),
         ("Käufer", "der Käufer", "käufer"),
+        ("ㅂㅣ밀번호 변경", "비밀번호를 바꾸세요", "비밀번호"),
     ],
 )
 def test_the_same_word_gives_the_same_lexeme(analyser: Analyser, question: str, document: str, shared: str) -> None:
@@ -79,6 +83,14 @@ def test_odd_texts_take_no_longer_than_others(analyser: Analyser, text: str) -> 
     analyser.codes(text)
 
 
+def test_words_are_those_of_the_text_as_nfkc_writes_it(analyser: Analyser) -> None:
+    pieces = ["반품", "ㅂㅣ", "ㅎㅏ", "ㅠ", "ㅋ", "\u1112\u1161\u11ab", "e\u0301", "ﬁ", "㎏", "Ａ", "①", " ", "😀"]
+    chance = random.Random(3)
+    for _ in range(500):
+        text = "".join(chance.choices(pieces, k=8))
+        assert analyser.lexemes(text) == analyser.lexemes(unicodedata.normalize("NFKC", text)), ascii(text)
+
+
 def highlighted(analyser: Analyser, query: str, text: str) -> list[str]:
     return [text[start:end] for start, end in analyser.highlights(text, analyser.lexemes(query))]
 
@@ -96,6 +108,8 @@ def highlighted(analyser: Analyser, query: str, text: str) -> list[str]:
         ("반품", "😀 ① ﬁne: 반품", ["반품"]),
         ("abc", "ＡＢＣ ㎏", ["ＡＢＣ"]),
         ("café", "cafe\u0301 open", ["cafe\u0301"]),
+        ("비밀번호", "ㅂㅣ밀번호 변경", ["ㅂㅣ밀번호"]),
+        ("반품", "반품ㅠㅠ", ["반품"]),
     ],
 )
 def test_words_are_found_where_they_stand(analyser: Analyser, query: str, text: str, found: list[str]) -> None:

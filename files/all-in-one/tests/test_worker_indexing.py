@@ -16,7 +16,8 @@ from store.connection import Database
 from store.documents import Document
 from store.generations import Generation
 from text import analyser, chunker
-from worker import heartbeat, loop, settings
+from text.analyser import Analyser
+from worker import heartbeat, indexing, loop, settings
 from worker.settings import SettingsError
 
 
@@ -64,6 +65,21 @@ def test_words_are_stored_with_their_places_in_the_text_below_the_title(
     assert next(row["occurrences"] for row in rows if row["lexeme"] == "환불") == 3
     assert found["e204"] == ["E-204"]
     assert found["안내"] == []
+
+
+@pytest.mark.parametrize(
+    ("passage", "before", "places"),
+    [
+        ("환불 카드", 0, {"환불": ["환불"], "카드": ["카드"]}),
+        ("제목\n환불 카드", 3, {"환불": ["환불"], "카드": ["카드"]}),
+        ("환불\n😀 ① ﬁne 환불", 3, {"환불": ["환불"], "1": ["①"], "fine": ["ﬁne"]}),
+        ("café\ncafe\u0301", 5, {"café": ["cafe\u0301"]}),
+    ],
+)
+def test_places_are_counted_from_where_the_text_begins(passage: str, before: int, places: dict[str, list[str]]) -> None:
+    text = passage[before:]
+    found = indexing.standing(Analyser().words(passage), before)
+    assert {lexeme: [text[start:end] for start, end in spans] for lexeme, spans in found.items()} == places
 
 
 def test_an_edited_document_embeds_only_what_changed(

@@ -14,7 +14,7 @@ import snowballstemmer
 from kiwipiepy import Kiwi, Token
 
 # Part of every generation: another version gives other lexemes, so documents are analysed again.
-VERSION = "kiwi-0.24-snowball-3-3"
+VERSION = "kiwi-0.24-snowball-3-2"
 
 # Korean tags that carry content: nouns, numerals, roots, verbs, adjectives, and determiners such as 새 or 모든.
 CONTENT_TAGS = frozenset({"NNG", "NNP", "NR", "XR", "VV", "VA", "MAG"})
@@ -168,7 +168,7 @@ def _normalised(text: str) -> tuple[str, list[int], list[int]]:
     start = 0
     while start < len(text):
         end = start + 1
-        while end < len(text) and _continues(text[end]):
+        while end < len(text) and _continues(text[start:end], text[end]):
             end += 1
         parts.append(unicodedata.normalize("NFKC", text[start:end]))
         starts += [start] * len(parts[-1])
@@ -177,6 +177,9 @@ def _normalised(text: str) -> tuple[str, list[int], list[int]]:
     return "".join(parts), starts, ends
 
 
-def _continues(character: str) -> bool:
-    """True for what may become one character with the one before it: accents, and the later letters of a syllable."""
-    return unicodedata.combining(character) != 0 or "\u1160" <= character <= "\u11ff"
+def _continues(group: str, character: str) -> bool:
+    """True for what may become one character with those before it: accents, and the later letters of a syllable."""
+    if unicodedata.combining(character) or "\u1160" <= character <= "\u11ff":
+        return True
+    apart = unicodedata.normalize("NFKC", group) + unicodedata.normalize("NFKC", character)
+    return unicodedata.normalize("NFKC", group + character) != apart

@@ -1,5 +1,5 @@
 -- Generations made from now on have the column from store/sql/create_generation.sql. Those that there are get it filled as
--- their documents are analysed again, since the analyser has another version.
+-- their documents change.
 DO $$
 DECLARE
     generation integer;

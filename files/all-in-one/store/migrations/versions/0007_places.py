@@ -1,4 +1,4 @@
-"""Where in its chunk a lexeme stands: highlights are read, and no result is analysed in a search."""
+"""Where in its chunk a lexeme stands: highlights of a text are read, and it is not analysed in a search."""
 
 from store.migrations.sql_file import execute_sql_file
 
