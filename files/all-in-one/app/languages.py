@@ -15,7 +15,7 @@ import numpy as np
 from store import search as stored
 from store.connection import Database
 from store.generations import Generation
-from store.search import Owner
+from store.search import Candidate
 
 # Share of a script's advantage that is taken off. nDCG@10 of the tuning queries (demo/corpus/queries.jsonl), words
 # included: 0.695 at 0, 0.729 at 0.5, 0.750 at 0.75, 0.746 at 0.8, 0.745 at 0.9.
@@ -60,10 +60,10 @@ def _is_old(known: _Measured, chunks: int) -> bool:
     return grown or time.monotonic() - known.at > KEPT
 
 
-def balance(owners: Mapping[int, Owner], vector: Vector | None, centroids: Centroids) -> dict[int, float]:
+def balance(candidates: Mapping[int, Candidate], vector: Vector | None, centroids: Centroids) -> dict[int, float]:
     """Similarities by chunk; those of the script further from the question are raised by BALANCE of the difference."""
     if vector is None or not centroids:
-        return {chunk: owner.similarity for chunk, owner in owners.items()}
+        return {chunk: found.similarity for chunk, found in candidates.items()}
     nearness = {script: float(vector @ centroid) for script, centroid in centroids.items()}
     most = max(nearness.values())
-    return {chunk: owner.similarity + BALANCE * (most - nearness[owner.latin]) for chunk, owner in owners.items()}
+    return {chunk: found.similarity + BALANCE * (most - nearness[found.latin]) for chunk, found in candidates.items()}

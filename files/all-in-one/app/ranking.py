@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from store.search import Owner
+from store.search import Candidate
 
 # The most that words may count: with a code in the query that some document has, and with rare words only. WORD_WEIGHT
 # is where nDCG@10 of the sample corpus' tuning queries (demo/corpus/queries.jsonl) peaks: 0.676 at 0, 0.688 at 0.1,
@@ -51,13 +51,13 @@ def fuse(similarities: Mapping[int, float], words: Mapping[int, float], weight: 
     return dict(sorted(fused.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def best_per_document(ranked: Mapping[int, float], owners: Mapping[int, Owner]) -> list[int]:
+def best_per_document(ranked: Iterable[int], candidates: Mapping[int, Candidate]) -> list[int]:
     """The best chunk of each document, in the order of `ranked`."""
     seen: set[str] = set()
     best = []
     for chunk in ranked:
-        if chunk in owners and owners[chunk].document_id not in seen:
-            seen.add(owners[chunk].document_id)
+        if candidates[chunk].document_id not in seen:
+            seen.add(candidates[chunk].document_id)
             best.append(chunk)
     return best
 

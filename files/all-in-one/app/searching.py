@@ -1,8 +1,9 @@
 """One search: the query's vector and words, the candidates of both, fused, then judged by the reranker in time."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from psycopg.errors import DeadlockDetected, UndefinedTable
@@ -20,6 +21,7 @@ from store.connection import Database, Pool
 from store.errors import NoGenerationError
 from store.filters import Filter
 from store.generations import Generation
+from store.search import Candidate
 
 CANDIDATES = 100  # of each kind, at least
 PATIENCE = 5.0  # seconds until the model of another generation is loaded, where the one searched was dropped
@@ -69,21 +71,16 @@ class _Index:
     request: Request
     limit: int
 
-    def nearest(self, query: _Query, *, of_each_script: bool) -> Collection[int]:
-        """The nearest chunks, or those of each script: of one, all may be further away than `limit` of the other."""
+    def nearest(self, query: _Query, *, of_each_script: bool) -> dict[int, Candidate]:
+        """{chunk: candidate} of the nearest chunks, or of the nearest of each script, however far those of one are."""
         if query.vector is None:
-            return ()
+            return {}
         vector = query.vector.tolist()
         found = stored.nearest(self.database, self.generation, vector, self.limit, self.request.filters)
-        return found if of_each_script else list(found)[: self.limit]
+        return found if of_each_script else dict(islice(found.items(), self.limit))
 
-    def owners(self, query: _Query, chunks: Collection[int]) -> dict[int, stored.Owner]:
-        """{chunk: whose it is, and how similar}; 0 where only words are searched."""
-        vector = None if query.vector is None else query.vector.tolist()
-        return stored.owners(self.database, self.generation, list(chunks), vector)
-
-    def matching(self, query: _Query) -> tuple[dict[int, float], float]:
-        """({chunk: BM25 score}, what words weigh in this query). Common words count only where there are no others."""
+    def matching(self, query: _Query) -> tuple[dict[int, Candidate], float]:
+        """({chunk: candidate}, what words weigh in this query). Common words count only where there are no others."""
         if self.request.fusion == "vectors":
             return {}, 0.0
         terms, chunks = self._terms(query), self.generation.chunks
@@ -94,7 +91,9 @@ class _Index:
         if not weight:
             return {}, weight
         weights = {term.lexeme: term.weight for term in chosen}
-        return stored.matching(self.database, self.generation, weights, self.limit, self.request.filters), weight
+        vector = None if query.vector is None else query.vector.tolist()
+        limit, filters = self.limit, self.request.filters
+        return stored.matching(self.database, self.generation, weights, limit, filters, vector=vector), weight
 
     def _terms(self, query: _Query) -> list[Term]:
         found = stored.frequencies(self.database, self.generation, query.lexemes) if query.lexemes else {}
@@ -179,15 +178,17 @@ class Search:
             index = _Index(database, generation, request, max(CANDIDATES, 3 * request.top_k))
             near = index.nearest(query, of_each_script=bool(centroids))
             clock.lap("vectors")
-            words, weight = index.matching(query)
+            matching, weight = index.matching(query)
             clock.lap("words")
-            owners = index.owners(query, {*near, *words})
-            fused = fuse(balance(owners, query.vector, centroids), words, weight)
-            order = best_per_document(fused, owners)
-            read = order[: max(request.top_k, self._reranking.top_k)]
+            candidates = matching | near
+            words = {chunk: found.score for chunk, found in matching.items()}
+            fused = fuse(balance(candidates, query.vector, centroids), words, weight)
+            order = best_per_document(fused, candidates)
+            judged = 0 if request.rerank == "off" else self._reranking.top_k
+            read = order[: max(request.top_k, judged)]
             passages = stored.passages(database, generation, read, query.lexemes)
         clock.lap("passages")
-        similarities = {chunk: owner.similarity for chunk, owner in owners.items()}
+        similarities = {chunk: found.similarity for chunk, found in candidates.items()}
         order = [chunk for chunk in order if chunk in passages]
         return _Candidates(order, fused, similarities, words, weight, passages, generation)
 

@@ -23,10 +23,10 @@ def measure(database: Database, generation: Generation, sample: int, go_on: Call
         if not go_on():
             return None
         with database.transaction():
-            approximate = list(nearest(database, generation, row["vector"], CANDIDATES).values())
+            approximate = nearest(database, generation, row["vector"], CANDIDATES).values()
         nearest_of_all = exact(database, generation, row["vector"], DEPTH).values()
         least = min(nearest_of_all) - ROUNDING
-        found.append(min(1.0, sum(similarity >= least for similarity in approximate) / len(nearest_of_all)))
+        found.append(min(1.0, sum(one.similarity >= least for one in approximate) / len(nearest_of_all)))
     return sum(found) / len(found) if found else 1.0
 
 

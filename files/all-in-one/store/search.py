@@ -32,12 +32,16 @@ ALLOWED_CHUNKS = sql.SQL(
 )
 
 
-class Owner(NamedTuple):
-    """The document of a chunk, whether the chunk is in Latin script, and how similar it is to what is searched for."""
+class Candidate(NamedTuple):
+    """A chunk's document, whether it is in Latin script, its inner product with the vector and its BM25 score.
+
+    Each of the two is 0 where it was not asked for.
+    """
 
     document_id: str
     latin: bool
     similarity: float = 0.0
+    score: float = 0.0
 
 
 def nearest(
@@ -46,18 +50,19 @@ def nearest(
     vector: Sequence[float] | str,
     limit: int,
     filters: Sequence[Filter] = (),
-) -> dict[int, float]:
-    """{chunk: inner product} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
+) -> dict[int, Candidate]:
+    """{chunk: candidate} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
 
     Only those of documents that `filters` allow.
 
     Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
-    wanted = {"vector": _text(vector), "limit": limit, **values}
+    text = vector if isinstance(vector, str) else vector_text(vector)
+    wanted = {"vector": text, "limit": limit, **values}
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
         query = statement("nearest_allowed", condition=holds, latin=LATIN, **generation.tables)
-        return {row["id"]: row["similarity"] for row in database.execute(query, wanted).fetchall()}
+        return _candidates(database.execute(query, wanted).fetchall())
     # An index never returns more rows than ef_search; twice as many keep the tail's recall.
     looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
     database.execute(
@@ -66,8 +71,7 @@ def nearest(
     )
     allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
     query = statement("nearest_chunks", allowed=allowed, latin=LATIN, **generation.tables)
-    rows = database.execute(query, wanted).fetchall()
-    return {row["id"]: row["similarity"] for row in rows}
+    return _candidates(database.execute(query, wanted).fetchall())
 
 
 def _count(database: Database, filters: Sequence[Filter]) -> int:
@@ -96,17 +100,19 @@ def matching(
     weights: Mapping[str, float],
     limit: int,
     filters: Sequence[Filter] = (),
-) -> dict[int, float]:
-    """{chunk: BM25 score} of the `limit` best chunks of documents that `filters` allow, best first.
+    *,
+    vector: Sequence[float] | None = None,
+) -> dict[int, Candidate]:
+    """{chunk: candidate} of the `limit` best chunks by BM25 of documents that `filters` allow, best first.
 
-    `weights` are the lexemes' inverse frequencies.
+    `weights` are the lexemes' inverse frequencies. `vector` is what they are compared with, too.
     """
     if not weights or not generation.chunks:
         return {}
     holds, values = condition(filters)
     allowed = ALLOWED_CHUNKS.format(condition=holds, **generation.tables) if filters else ALL
     rows = database.execute(
-        statement("matching_chunks", allowed=allowed, **generation.tables),
+        statement("matching_chunks", allowed=allowed, latin=LATIN, **generation.tables),
         {
             "lexemes": list(weights),
             "weights": list(weights.values()),
@@ -114,19 +120,11 @@ def matching(
             "length_weight": LENGTH_WEIGHT,
             "mean_length": max(1.0, generation.lexemes / generation.chunks),
             "limit": limit,
+            "vector": None if vector is None else vector_text(vector),
             **values,
         },
     ).fetchall()
-    return {row["chunk_id"]: row["score"] for row in rows}
-
-
-def owners(
-    database: Database, generation: Generation, chunks: Sequence[int], vector: Sequence[float] | str | None = None
-) -> dict[int, Owner]:
-    """{chunk: whose it is, and its inner product with the vector}; 0 without one."""
-    wanted = {"chunks": list(chunks), "vector": None if vector is None else _text(vector)}
-    rows = database.execute(statement("chunk_owners", latin=LATIN, **generation.tables), wanted).fetchall()
-    return {row["id"]: Owner(row["document_id"], row["latin"], row["similarity"] or 0.0) for row in rows}
+    return _candidates(rows)
 
 
 def centroids(database: Database, generation: Generation) -> dict[bool, list[float]]:
@@ -152,8 +150,11 @@ def passages(
     return {row.pop("id"): row | {"highlights": _spans(row["highlights"])} for row in rows}
 
 
-def _text(vector: Sequence[float] | str) -> str:
-    return vector if isinstance(vector, str) else vector_text(vector)
+def _candidates(rows: Iterable[Mapping[str, Any]]) -> dict[int, Candidate]:
+    return {
+        row["id"]: Candidate(row["document_id"], row["latin"], row["similarity"] or 0.0, row.get("score", 0.0))
+        for row in rows
+    }
 
 
 def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]] | None:

@@ -13,7 +13,7 @@ from store.connection import Database
 from store.filters import Filter
 from store.generations import Generation, get
 from store.results import IndexedChunk, vector_text
-from store.search import Owner
+from store.search import Candidate
 from store.statements import statement
 
 DIMENSION = 32
@@ -50,11 +50,11 @@ def test_the_nearest_of_each_script_are_found_however_far_one_of_them_is(
 ) -> None:
     with database.transaction():
         found = search.nearest(database, two_languages, QUESTION.tolist(), 5)
-    owners = search.owners(database, two_languages, list(found))
-    documents = [owners[chunk].document_id for chunk in found]
+    documents = [candidate.document_id for candidate in found.values()]
     assert all(document.startswith("en") for document in documents[:5])
     assert documents[5] == "ko-answer" and len(documents) == 10
-    assert list(found.values()) == sorted(found.values(), reverse=True)
+    similarities = [candidate.similarity for candidate in found.values()]
+    assert similarities == sorted(similarities, reverse=True)
 
 
 @pytest.mark.parametrize("measured", [0, 5000])
@@ -67,7 +67,7 @@ def test_a_filter_leaves_the_nearest_of_each_script(
     kept = (Filter("$ ? (@.kept == true)"),)
     with database.transaction():
         found = search.nearest(database, two_languages, QUESTION.tolist(), 2, kept)
-    documents = [owner.document_id for owner in search.owners(database, two_languages, list(found)).values()]
+    documents = [candidate.document_id for candidate in found.values()]
     assert len(documents) == 4 and set(documents) <= set(ids)
     assert [document[:2] for document in documents].count("ko") == 2 and "ko-answer" in documents
 
@@ -91,20 +91,19 @@ def test_an_answer_in_the_other_language_comes_before_its_own_languages_other_te
     centroids = Languages().centroids(database, two_languages)
     with database.transaction():
         found = search.nearest(database, two_languages, QUESTION.tolist(), 100)
-    owners = search.owners(database, two_languages, list(found), QUESTION.tolist())
-    documents = [owners[chunk].document_id for chunk in found]
+    documents = [candidate.document_id for candidate in found.values()]
     assert documents.index("ko-answer") == 10
-    even = balance(owners, QUESTION, centroids)
+    even = balance(found, QUESTION, centroids)
     best = sorted(even, key=lambda chunk: -even[chunk])
-    assert [owners[chunk].document_id for chunk in best].index("ko-answer") == 0
-    english = [chunk for chunk in found if owners[chunk].latin]
-    assert {chunk: even[chunk] for chunk in english} == pytest.approx({chunk: found[chunk] for chunk in english})
+    assert [found[chunk].document_id for chunk in best].index("ko-answer") == 0
+    english = [chunk for chunk in found if found[chunk].latin]
+    assert [even[chunk] for chunk in english] == [found[chunk].similarity for chunk in english]
 
 
 def test_the_further_script_is_raised_by_a_share_of_what_it_is_further() -> None:
     centroids = {True: vector((LATIN, 1.0)), False: vector((LATIN, 0.2))}
-    owners = {1: Owner("a", latin=True, similarity=0.9), 2: Owner("b", latin=False, similarity=0.5)}
-    even = balance(owners, vector((LATIN, 0.5)), centroids)
+    found = {1: Candidate("a", latin=True, similarity=0.9), 2: Candidate("b", latin=False, similarity=0.5)}
+    even = balance(found, vector((LATIN, 0.5)), centroids)
     assert even == pytest.approx({1: 0.9, 2: 0.5 + BALANCE * (0.5 - 0.1)})
 
 
@@ -117,7 +116,7 @@ def test_one_language_alone_is_left_as_it_is(
     put(database, generation, "ko", "하나뿐인 글", vector((HANGUL, 1.0)))
     centroids = Languages().centroids(database, get(database, generation.id))
     assert centroids == {}
-    assert balance({1: Owner("a", latin=True, similarity=0.9)}, QUESTION, centroids) == {1: 0.9}
+    assert balance({1: Candidate("a", latin=True, similarity=0.9)}, QUESTION, centroids) == {1: 0.9}
 
 
 def test_a_script_is_told_by_most_of_the_characters(database: Database, generation: Generation) -> None:
@@ -131,8 +130,7 @@ def test_a_script_is_told_by_most_of_the_characters(database: Database, generati
         put(database, generation, document, text, vector((LATIN, 1.0)))
     with database.transaction():
         found = search.nearest(database, generation, direction(LATIN), 10)
-    owners = search.owners(database, generation, list(found)).values()
-    assert {owner.document_id for owner in owners if owner.latin} == {"en", "fr"}
+    assert {candidate.document_id for candidate in found.values() if candidate.latin} == {"en", "fr"}
 
 
 def test_centroids_are_measured_again_once_the_index_has_grown(

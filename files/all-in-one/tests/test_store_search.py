@@ -33,9 +33,7 @@ def bm25(database: Database, generation: Generation, *lexemes: str) -> list[str]
     generation = get(database, generation.id)
     found = search.frequencies(database, generation, lexemes)
     weights = {lexeme: search.inverse_frequency(generation, chunks) for lexeme, chunks in found.items()}
-    scores = search.matching(database, generation, weights, 10)
-    owners = search.owners(database, generation, list(scores))
-    return [owners[chunk].document_id for chunk in scores]
+    return [found.document_id for found in search.matching(database, generation, weights, 10).values()]
 
 
 def test_the_nearest_vector_comes_first(database: Database, generation: Generation) -> None:
@@ -45,7 +43,7 @@ def test_the_nearest_vector_comes_first(database: Database, generation: Generati
         found = search.nearest(database, generation, direction(1), 10)
     passages = search.passages(database, generation, list(found))
     assert [passages[chunk]["document_id"] for chunk in found] == ["b", "a"]
-    assert list(found.values()) == pytest.approx([1.0, 0.0])
+    assert [candidate.similarity for candidate in found.values()] == pytest.approx([1.0, 0.0])
 
 
 def test_more_candidates_than_the_index_looks_at_by_default(database: Database, generation: Generation) -> None:
