@@ -134,5 +134,5 @@ def test_an_index_is_measured_by_the_time_of_a_search_and_by_what_it_finds() -> 
     table = report.markdown(results() | {"index": measured})
     assert "| one search of 100,000 chunks, not reranked, p95 in ms | 40.0 | at most 60 | yes |" in table
     assert "| share of the 100 nearest chunks that the index finds | 0.96 | at least 0.97 | no |" in table
-    assert "| building the index of the vectors | 80 s, which did not fit into the 256MB that" in table
+    assert "| building the indexes of the vectors | 80 s, which did not fit into the 256MB that" in table
     assert "| its stages, p95 in ms | embed 9.0, vectors 12.5 |" in table
