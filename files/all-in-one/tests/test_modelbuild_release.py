@@ -263,8 +263,10 @@ def test_one_slow_measurement_gives_no_recipe_up(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("modelbuild.prove.measure_speed", measured)
     build = exported(tmp_path, overrides={"max_time_ratio": 0.9})
-    assert build.run(*STAGES)["recipe"] == "int8"
-    assert json.loads((build.released / "gate.json").read_text())["attempts"][0]["speed"]["time_ratio"] == 0.5
+    # Which of the two depends on this machine's instructions.
+    assert build.run(*STAGES)["recipe"] in ("int8", "int8-7bit")
+    (attempt,) = json.loads((build.released / "gate.json").read_text())["attempts"]
+    assert attempt["speed"]["time_ratio"] == 0.5
 
 
 def test_a_float_model_that_ranks_nonsense_first_is_an_error(tmp_path: Path) -> None:
