@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from app.searching import Request
+from app.retrieval import Request
 from app.services import Services, make
 from app.settings import Settings
 from bench.figures import latency

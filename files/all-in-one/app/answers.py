@@ -5,7 +5,7 @@ from typing import Any, Literal
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.searching import Fusion
+from app.retrieval import Fusion
 from app.settings import Mode
 
 # Describes the key; the guard is what checks it.

@@ -12,6 +12,7 @@ from app.metrics import Metrics
 from app.models import Models
 from app.readiness import Readiness
 from app.reranking import Reranking
+from app.retrieval import Retrieval
 from app.searching import Search
 from app.settings import Settings
 from app.vectors import Vectors
@@ -55,6 +56,7 @@ class Services:
         self.models.stop()
         # What the models wait for in the database ends with it.
         self.pool.close()
+        self.search.close()
         self.models.join()
         self.cache.close()
 
@@ -75,7 +77,8 @@ def make(settings: Settings, database: str, *, switches: bool = True) -> Service
     reranking = Reranking(
         top_k=settings.rerank_top_k, deadline=settings.rerank_deadline, margins=settings.rerank_margins
     )
-    search = Search(pool, vectors, reranking)
+    retrieval = Retrieval(pool, vectors, judged=reranking.top_k)
+    search = Search(retrieval, reranking)
     keys = Keys(settings.keys, settings.key_file)
     limiter = Limiter(settings.redis_url)
     readiness = Readiness(pool, models)

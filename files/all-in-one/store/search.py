@@ -53,6 +53,23 @@ def nearest(
 ) -> dict[int, Candidate]:
     """{chunk: candidate} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
 
+    As `nearest_in_script` of each.
+    """
+    found = [nearest_in_script(database, generation, vector, limit, filters, latin=latin) for latin in (True, False)]
+    return nearest_first(*found)
+
+
+def nearest_in_script(
+    database: Database,
+    generation: Generation,
+    vector: Sequence[float] | str,
+    limit: int,
+    filters: Sequence[Filter] = (),
+    *,
+    latin: bool,
+) -> dict[int, Candidate]:
+    """{chunk: candidate} of the `limit` nearest chunks that are in Latin script, or that are not, nearest first.
+
     Only those of documents that `filters` allow.
 
     Needs a transaction. A vector may be given as pgvector's text.
@@ -60,18 +77,35 @@ def nearest(
     holds, values = condition(filters)
     text = vector if isinstance(vector, str) else vector_text(vector)
     wanted = {"vector": text, "limit": limit, **values}
+    script = LATIN if latin else sql.SQL("NOT ({})").format(LATIN)
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
-        query = statement("nearest_allowed", condition=holds, latin=LATIN, **generation.tables)
-        return _candidates(database.execute(query, wanted).fetchall())
-    # An index never returns more rows than ef_search; twice as many keep the tail's recall.
-    looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
-    database.execute(
-        "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
-        [str(looked_at)],
-    )
-    allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
-    query = statement("nearest_chunks", allowed=allowed, latin=LATIN, **generation.tables)
-    return _candidates(database.execute(query, wanted).fetchall())
+        query = statement("nearest_allowed", condition=holds, script=script, **generation.tables)
+    else:
+        # An index never returns more rows than ef_search; twice as many keep the tail's recall.
+        looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
+        database.execute(
+            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
+            [str(looked_at)],
+        )
+        allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
+        query = statement("nearest_chunks", allowed=allowed, script=script, **generation.tables)
+    rows = database.execute(query, wanted).fetchall()
+    return {row["id"]: Candidate(row["document_id"], latin, similarity=row["similarity"]) for row in rows}
+
+
+def nearest_first(*found: Mapping[int, Candidate]) -> dict[int, Candidate]:
+    """All of them in one order."""
+    together = [entry for one in found for entry in one.items()]
+    return dict(sorted(together, key=lambda entry: (-entry[1].similarity, entry[0])))
+
+
+def similarities(
+    database: Database, generation: Generation, vector: Sequence[float], chunks: Sequence[int]
+) -> dict[int, float]:
+    """{chunk: inner product with the vector} of those of the chunks that there are."""
+    query = statement("chunk_similarities", **generation.tables)
+    rows = database.execute(query, {"vector": vector_text(vector), "chunks": list(chunks)}).fetchall()
+    return {row["id"]: row["similarity"] for row in rows}
 
 
 def _count(database: Database, filters: Sequence[Filter]) -> int:
@@ -100,12 +134,10 @@ def matching(
     weights: Mapping[str, float],
     limit: int,
     filters: Sequence[Filter] = (),
-    *,
-    vector: Sequence[float] | None = None,
 ) -> dict[int, Candidate]:
     """{chunk: candidate} of the `limit` best chunks by BM25 of documents that `filters` allow, best first.
 
-    `weights` are the lexemes' inverse frequencies. `vector` is what they are compared with, too.
+    `weights` are the lexemes' inverse frequencies.
     """
     if not weights or not generation.chunks:
         return {}
@@ -120,11 +152,10 @@ def matching(
             "length_weight": LENGTH_WEIGHT,
             "mean_length": max(1.0, generation.lexemes / generation.chunks),
             "limit": limit,
-            "vector": None if vector is None else vector_text(vector),
             **values,
         },
     ).fetchall()
-    return _candidates(rows)
+    return {row["id"]: Candidate(row["document_id"], row["latin"], score=row["score"]) for row in rows}
 
 
 def centroids(database: Database, generation: Generation) -> dict[bool, list[float]]:
@@ -148,13 +179,6 @@ def passages(
         statement("passages", **generation.tables), {"chunks": list(chunks), "lexemes": list(lexemes)}
     ).fetchall()
     return {row.pop("id"): row | {"highlights": _spans(row["highlights"])} for row in rows}
-
-
-def _candidates(rows: Iterable[Mapping[str, Any]]) -> dict[int, Candidate]:
-    return {
-        row["id"]: Candidate(row["document_id"], row["latin"], row["similarity"] or 0.0, row.get("score", 0.0))
-        for row in rows
-    }
 
 
 def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]] | None:

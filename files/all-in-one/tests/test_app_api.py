@@ -5,7 +5,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import httpx2
@@ -15,7 +15,8 @@ from box import HASHES, KEYS, Box, running_app, running_worker
 
 from app import log
 from app.reranking import Reranking
-from app.searching import Fusion, Request, Search
+from app.retrieval import Fusion, Request, Retrieval
+from app.searching import Search
 from app.settings import Margin, Settings
 from pipeline.errors import OverloadedError
 from store import generations
@@ -361,7 +362,7 @@ def test_a_code_finds_its_document(box: Box) -> None:
 def test_the_answer_tells_how_it_came_about(box: Box) -> None:
     answer = box.post("/search", query="반품은 며칠 안에", top_k=2).json()
     assert len(answer["results"]) == 2
-    stages = {"embed", "analyse", "connect", "vectors", "words", "passages", "rerank", "highlight"}
+    stages = {"embed", "analyse", "vectors", "words", "passages", "rerank", "highlight"}
     timings = answer["timings_ms"]
     assert set(timings) == stages | {"total"}
     assert sum(timings[stage] for stage in stages) == pytest.approx(timings["total"], abs=0.1)
@@ -411,8 +412,9 @@ def test_a_shadow_keeps_the_first_order_and_tells_what_the_reranker_would_have_d
 def reranked_with(box: Box, margin: Margin, fusion: Fusion = "hybrid") -> dict[str, Any]:
     """What /search would say of reranking with this margin set."""
     services = box.services
-    search = Search(services.pool, services.vectors, Reranking(top_k=20, deadline=2.0, margins=[margin]))
-    report: dict[str, Any] = search.run(services.models.get, Request("e204", 3, "auto", fusion))["rerank"]
+    reranking = Reranking(top_k=20, deadline=2.0, margins=[margin])
+    with closing(Search(Retrieval(services.pool, services.vectors, judged=20), reranking)) as search:
+        report: dict[str, Any] = search.run(services.models.get, Request("e204", 3, "auto", fusion))["rerank"]
     return report
 
 

@@ -78,11 +78,13 @@ def test_a_search_reads_the_index_of_each_script(database: Database, two_languag
     database.execute(
         f"CREATE INDEX of_all ON generation_{two_languages.id}_chunks USING hnsw (embedding vector_ip_ops)"
     )
-    query = statement("nearest_chunks", allowed=search.ALL, latin=generations.LATIN, **two_languages.tables)
-    plan = database.execute(sql.SQL("EXPLAIN ") + query, {"vector": vector_text(QUESTION.tolist()), "limit": 5})
-    used = [row["QUERY PLAN"] for row in plan.fetchall() if "Index Scan using" in row["QUERY PLAN"]]
-    names = {line.split("using ")[1].split()[0] for line in used}
-    assert len(used) == len(names) == 2 and "of_all" not in names
+    used = []
+    for script in (generations.LATIN, sql.SQL("NOT ({})").format(generations.LATIN)):
+        query = statement("nearest_chunks", allowed=search.ALL, script=script, **two_languages.tables)
+        plan = database.execute(sql.SQL("EXPLAIN ") + query, {"vector": vector_text(QUESTION.tolist()), "limit": 5})
+        lines = [row["QUERY PLAN"] for row in plan.fetchall()]
+        used += [line.split("using ")[1].split()[0] for line in lines if "Index Scan using" in line]
+    assert len(used) == len(set(used)) == 2 and "of_all" not in used
 
 
 def test_an_answer_in_the_other_language_comes_before_its_own_languages_other_texts(

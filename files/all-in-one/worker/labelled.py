@@ -7,6 +7,7 @@ They lie in the models folder as queries.jsonl (or where LABELLED_QUERIES_FILE s
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 from app.cache import VectorCache
 from app.models import Loaded
 from app.reranking import Reranking
-from app.searching import Request, Search
+from app.retrieval import Request, Retrieval
+from app.searching import Search
 from app.vectors import Vectors
 from pipeline.embedder import Embedder
 from store.connection import open_pool
@@ -76,9 +78,12 @@ def compare(
     go_on: Callable[[], bool],
 ) -> Comparison | None:
     """Ask both generations, the one that serves first, as a search does. None once `go_on()` is False."""
-    with open_pool(where, size=1) as pool:
+    with (
+        open_pool(where, size=1) as pool,
+        closing(Retrieval(pool, Vectors(VectorCache("")), judged=0)) as retrieval,
+    ):
         pool.wait()
-        search = Search(pool, Vectors(VectorCache("")), Reranking(top_k=0, deadline=0.0, margins=()))
+        search = Search(retrieval, Reranking(top_k=0, deadline=0.0, margins=()))
         values: list[list[float]] = []
         for generation, embedder in sides:
             loaded = Loaded(embedder, None, analyser, generation, None, None)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app import filtering
 from app.answers import SearchAnswer, answered
-from app.searching import Fusion, Request
+from app.retrieval import Fusion, Request
 from app.services import Needs, Services
 from app.settings import Mode
 from app.text_input import check_text
