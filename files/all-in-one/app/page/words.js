@@ -17,7 +17,7 @@ const WORDS = {
     timings: "걸린 시간", more: "더 보기", less: "접기",
     vector: "뜻", word: "단어", judged: "재순위",
     stages: {
-      embed: "질문 벡터", analyse: "형태소", connect: "연결", retrieve: "후보", vectors: "가까운 뜻", words: "같은 단어", passages: "본문",
+      embed: "질문 벡터", analyse: "형태소", vectors: "가까운 뜻", words: "같은 단어", passages: "본문",
       rerank: "다시 순위", highlight: "표시", total: "모두",
     },
     reasons: {
@@ -43,7 +43,7 @@ const WORDS = {
     timings: "Timings", more: "More", less: "Less",
     vector: "meaning", word: "words", judged: "reranker",
     stages: {
-      embed: "query vector", analyse: "words of the query", connect: "connection", retrieve: "candidates", vectors: "near vectors",
+      embed: "query vector", analyse: "words of the query", vectors: "near vectors",
       words: "same words", passages: "passages", rerank: "reranker", highlight: "highlights", total: "total",
     },
     reasons: {
