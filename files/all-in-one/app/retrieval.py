@@ -1,16 +1,17 @@
 """What may answer a query: candidates by its words and by its vector, fused.
 
-They are read side by side, over connections of their own: the words while the vector is computed, then the chunks in
-Latin script beside those in others. Each reads the index of its own moment. What the last of them, which reads the
-passages, no longer finds was changed meanwhile, and is read again.
+A search that has cores to spare reads side by side, over connections of their own: the words while the vector is
+computed, then the chunks in Latin script beside those in others. Each sees the index of its own moment: where something
+was changed meanwhile all is read again, one after the other, at one moment, as by a search that has company.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal
 
 from app.languages import Languages, Vector, balance
 from app.models import Loaded
@@ -21,13 +22,12 @@ from app.vectors import Vectors
 from app.waiting import gone
 from store import generations
 from store import search as stored
-from store.connection import Database, Pool
+from store.connection import Database, Pool, snapshot
 from store.filters import Filter
 from store.generations import Generation
 from store.search import Candidate
 
 CANDIDATES = 100  # of each kind, at least
-ATTEMPTS = 3  # to read what nobody changes meanwhile; then what is left of it is the answer
 
 Fusion = Literal["hybrid", "vectors", "words"]
 
@@ -68,19 +68,16 @@ class _Words:
     generation: Generation
 
 
-class _Changed(Exception):
-    """Something that was found is no more."""
-
-
 class Retrieval:
     """Retrieves from the generation of the model that is given."""
 
-    def __init__(self, pool: Pool, vectors: Vectors, *, judged: int) -> None:
-        """`judged` candidates have passages where something is to judge them."""
+    def __init__(self, pool: Pool, vectors: Vectors, *, judged: int, cores: int) -> None:
+        """`judged` candidates have passages where something is to judge them. Two of the `cores` can do one search."""
         self._pool = pool
         self._vectors = vectors
         self._judged = judged
         self._languages = Languages()
+        self._pairs = threading.Semaphore(cores // 2)
         # Each of its threads holds a connection while it works, and waits for nothing else.
         self._beside = ThreadPoolExecutor(pool.max_size, "retrieval")
 
@@ -89,118 +86,152 @@ class Retrieval:
 
     def run(self, loaded: Loaded, request: Request, stages: Stages) -> Retrieved:
         """UndefinedTable or NoGenerationError where the generation is dropped meanwhile."""
-        lexemes, codes = list(loaded.analyser.lexemes(request.query)), loaded.analyser.codes(request.query)
+        reader = _Reader(
+            loaded.generation,
+            request,
+            list(loaded.analyser.lexemes(request.query)),
+            loaded.analyser.codes(request.query),
+            0 if request.rerank == "off" else self._judged,
+            self._languages,
+        )
         stages.lap("analyse")
-        reader = _Reader(self._pool, loaded.generation, request, lexemes, codes)
-        words = self._beside.submit(reader.words)
-        vector = None
-        if request.fusion != "words":
+        with self._pair_of_cores() as spare:
+            wide = spare and request.fusion == "hybrid"
+            words = self._beside.submit(self._in_a_snapshot, reader.words) if wide else None
             try:
-                vector = self._vector(loaded, request.query)
+                vector = self._vector(loaded, request)
             except BaseException:
-                words.cancel()
+                if words:
+                    words.cancel()
                 raise
-        stages.lap("embed")
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._retrieve(reader, vector, words, stages, must_be_whole=attempt < ATTEMPTS)
-            except _Changed:
-                words = self._beside.submit(reader.words)
-        raise AssertionError("the last attempt takes what there is")
+            stages.lap("embed")
+            found = self._side_by_side(reader, vector, words, stages) if words else None
+            return found or self._one_by_one(reader, vector, stages)
 
-    def _vector(self, loaded: Loaded, query: str) -> Vector:
-        encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
+    def _vector(self, loaded: Loaded, request: Request) -> Vector | None:
+        if request.fusion == "words":
+            return None
+        encoded = self._vectors.encode(loaded.embedder, [request.query], input_type="query", lane="query", gone=gone())
         vector: Vector = encoded.vectors[0]
         return vector
 
-    def _retrieve(
-        self,
-        reader: "_Reader",
-        vector: Vector | None,
-        matching: Future[_Words],
-        stages: Stages,
-        *,
-        must_be_whole: bool,
-    ) -> Retrieved:
-        """_Changed where not all of it is there any more and it must be."""
-        near: dict[int, Candidate] = {}
-        if vector is not None:
-            latin = self._beside.submit(reader.nearest, vector, latin=True)
-            others = reader.nearest(vector, latin=False)
-            near = stored.nearest_first(latin.result(), others)
+    def _side_by_side(
+        self, reader: "_Reader", vector: Vector | None, words: Future[_Words], stages: Stages
+    ) -> Retrieved | None:
+        """None where something of it was changed meanwhile."""
+        latin = self._beside.submit(self._in_a_snapshot, reader.nearest, vector, scripts=[True])
+        others = self._in_a_snapshot(reader.nearest, vector, scripts=[False])
+        near = stored.nearest_first(latin.result(), others)
         stages.lap("vectors")
-        words = matching.result()
+        matching = words.result()
         stages.lap("words")
-        request = reader.request
-        with _snapshot(self._pool) as database:
-            hybrid = request.fusion == "hybrid"
-            centroids = self._languages.centroids(database, words.generation) if hybrid else {}
-            if not centroids:
-                # All in one script, or as good as: its own nearest are the nearest.
-                near = dict(islice(near.items(), reader.limit))
-            candidates = reader.compared(database, words.found, near, vector)
-            scores = {chunk: found.score for chunk, found in words.found.items() if chunk in candidates}
-            fused = fuse(balance(candidates, vector, centroids), scores, words.weight)
-            order = best_per_document(fused, candidates)
-            read = order[: max(request.top_k, 0 if request.rerank == "off" else self._judged)]
-            passages = stored.passages(database, words.generation, read, reader.lexemes)
+        found, whole = self._in_a_snapshot(reader.join, vector, near, matching)
         stages.lap("passages")
-        if must_be_whole and (len(scores) < len(words.found) or len(passages) < len(read)):
-            raise _Changed
-        order = [chunk for chunk in order if chunk in passages]
-        similarities = {chunk: found.similarity for chunk, found in candidates.items()}
-        return Retrieved(order, fused, similarities, scores, words.weight, passages, reader.lexemes)
+        return found if whole else None
+
+    def _one_by_one(self, reader: "_Reader", vector: Vector | None, stages: Stages) -> Retrieved:
+        with snapshot(self._pool) as database:
+            near = reader.nearest(database, vector)
+            stages.lap("vectors")
+            matching = reader.words(database)
+            stages.lap("words")
+            found, _ = reader.join(database, vector, near, matching)
+        stages.lap("passages")
+        return found
+
+    @contextmanager
+    def _pair_of_cores(self) -> Iterator[bool]:
+        """Whether there are two for this search alone."""
+        spare = self._pairs.acquire(blocking=False)
+        try:
+            yield spare
+        finally:
+            if spare:
+                self._pairs.release()
+
+    def _in_a_snapshot[**P, T](
+        self, read: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with snapshot(self._pool) as database:
+            return read(database, *args, **kwargs)
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the index for one request, which names the documents that are allowed. `codes` are among the lexemes."""
+    """Reads the index for one request. `codes` are among the lexemes; so many candidates may be `judged`."""
 
-    pool: Pool
     generation: Generation
     request: Request
     lexemes: list[str]
     codes: set[str]
+    judged: int
+    languages: Languages
 
     @property
     def limit(self) -> int:
         """Chunks of each kind."""
         return max(CANDIDATES, 3 * self.request.top_k)
 
-    def nearest(self, vector: Vector, *, latin: bool) -> dict[int, Candidate]:
-        """{chunk: candidate} of the nearest in Latin script, or of those that are not."""
-        filters = self.request.filters
-        with _snapshot(self.pool) as database:
-            return stored.nearest_in_script(
-                database, self.generation, vector.tolist(), self.limit, filters, latin=latin
-            )
-
-    def words(self) -> _Words:
-        """Common words count only where there are no others."""
-        with _snapshot(self.pool) as database:
-            generation = generations.get(database, self.generation.id)
-            if self.request.fusion == "vectors":
-                return _Words({}, 0.0, generation)
-            terms = self._terms(database, generation)
-            chosen = telling(terms, generation.chunks)
-            weight = word_weight(terms, generation.chunks)
-            if self.request.fusion == "words":
-                chosen, weight = chosen or [term for term in terms if term.chunks], 1.0
-            if not weight:
-                return _Words({}, weight, generation)
-            weights = {term.lexeme: term.weight for term in chosen}
-            found = stored.matching(database, generation, weights, self.limit, self.request.filters)
-            return _Words(found, weight, generation)
-
-    def compared(
-        self, database: Database, words: dict[int, Candidate], near: dict[int, Candidate], vector: Vector | None
+    def nearest(
+        self, database: Database, vector: Vector | None, *, scripts: Sequence[bool] = (True, False)
     ) -> dict[int, Candidate]:
-        """All of them with their similarity; those with words alone where they are still there."""
+        """{chunk: candidate} of the nearest in each of the scripts, which are Latin or not."""
         if vector is None:
-            return words
-        alone = [chunk for chunk in words if chunk not in near]
-        known = stored.similarities(database, self.generation, vector.tolist(), alone) if alone else {}
-        return {chunk: words[chunk]._replace(similarity=similarity) for chunk, similarity in known.items()} | near
+            return {}
+        filters = self.request.filters
+        return stored.nearest(database, self.generation, vector.tolist(), self.limit, filters, scripts=scripts)
+
+    def words(self, database: Database) -> _Words:
+        """Common words count only where there are no others."""
+        generation = generations.get(database, self.generation.id)  # its totals of this moment
+        if self.request.fusion == "vectors":
+            return _Words({}, 0.0, generation)
+        terms = self._terms(database, generation)
+        chosen = telling(terms, generation.chunks)
+        weight = word_weight(terms, generation.chunks)
+        if self.request.fusion == "words":
+            chosen, weight = chosen or [term for term in terms if term.chunks], 1.0
+        if not weight:
+            return _Words({}, weight, generation)
+        weights = {term.lexeme: term.weight for term in chosen}
+        found = stored.matching(database, generation, weights, self.limit, self.request.filters)
+        return _Words(found, weight, generation)
+
+    def join(
+        self, database: Database, vector: Vector | None, near: dict[int, Candidate], words: _Words
+    ) -> tuple[Retrieved, bool]:
+        """The candidates of both kinds as one, and whether all that they need is there still."""
+        hybrid = self.request.fusion == "hybrid"
+        centroids = self.languages.centroids(database, words.generation) if hybrid else {}
+        if not centroids:
+            # All in one script, or as good as: its own nearest are the nearest.
+            near = dict(islice(near.items(), self.limit))
+        candidates = near | self._compared(database, vector, words.found, near)
+        scores = {chunk: found.score for chunk, found in words.found.items() if chunk in candidates}
+        fused = fuse(balance(candidates, vector, centroids), scores, words.weight)
+        order = best_per_document(fused, candidates)
+        read = order[: max(self.request.top_k, self.judged)]
+        passages = stored.passages(database, words.generation, read, self.lexemes)
+        found = Retrieved(
+            [chunk for chunk in order if chunk in passages],
+            fused,
+            {chunk: found.similarity for chunk, found in candidates.items()},
+            scores,
+            words.weight,
+            passages,
+            self.lexemes,
+        )
+        return found, len(scores) == len(words.found) and len(passages) == len(read)
+
+    def _compared(
+        self, database: Database, vector: Vector | None, words: dict[int, Candidate], near: dict[int, Candidate]
+    ) -> dict[int, Candidate]:
+        """Those that have words alone, with their similarity, where they are there still."""
+        alone = {chunk: found for chunk, found in words.items() if chunk not in near}
+        if vector is None or not alone:
+            return alone
+        known = stored.similarities(database, self.generation, vector.tolist(), list(alone))
+        return {chunk: alone[chunk]._replace(similarity=similarity) for chunk, similarity in known.items()}
 
     def _terms(self, database: Database, generation: Generation) -> list[Term]:
         found = stored.frequencies(database, generation, self.lexemes) if self.lexemes else {}
@@ -213,11 +244,3 @@ class _Reader:
             )
             for lexeme in self.lexemes
         ]
-
-
-@contextmanager
-def _snapshot(pool: Pool) -> Iterator[Database]:
-    """The database as it is at one moment."""
-    with pool.connection() as database, database.transaction():
-        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield database

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,14 @@ def open_pool(where: str, *, size: int) -> Pool:
         open=True,
         name="onebox",
     )
+
+
+@contextmanager
+def snapshot(pool: Pool) -> Iterator[Database]:
+    """A connection that sees the database as it is at one moment, and changes nothing."""
+    with pool.connection() as database:  # which ends the transaction
+        database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield database
 
 
 def _password(file: str) -> str:

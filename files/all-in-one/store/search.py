@@ -50,47 +50,35 @@ def nearest(
     vector: Sequence[float] | str,
     limit: int,
     filters: Sequence[Filter] = (),
+    *,
+    scripts: Sequence[bool] = (True, False),
 ) -> dict[int, Candidate]:
     """{chunk: candidate} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
 
-    As `nearest_in_script` of each.
-    """
-    found = [nearest_in_script(database, generation, vector, limit, filters, latin=latin) for latin in (True, False)]
-    return nearest_first(*found)
-
-
-def nearest_in_script(
-    database: Database,
-    generation: Generation,
-    vector: Sequence[float] | str,
-    limit: int,
-    filters: Sequence[Filter] = (),
-    *,
-    latin: bool,
-) -> dict[int, Candidate]:
-    """{chunk: candidate} of the `limit` nearest chunks that are in Latin script, or that are not, nearest first.
-
-    Only those of documents that `filters` allow.
+    Only those of documents that `filters` allow. `scripts` may name one of the two: whether it is Latin.
 
     Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
     text = vector if isinstance(vector, str) else vector_text(vector)
     wanted = {"vector": text, "limit": limit, **values}
-    script = LATIN if latin else sql.SQL("NOT ({})").format(LATIN)
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
-        query = statement("nearest_allowed", condition=holds, script=script, **generation.tables)
+        name, allowed = "nearest_allowed", holds
     else:
+        name, allowed = "nearest_chunks", sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds)
         # An index never returns more rows than ef_search; twice as many keep the tail's recall.
         looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
         database.execute(
             "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
             [str(looked_at)],
         )
-        allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
-        query = statement("nearest_chunks", allowed=allowed, script=script, **generation.tables)
-    rows = database.execute(query, wanted).fetchall()
-    return {row["id"]: Candidate(row["document_id"], latin, similarity=row["similarity"]) for row in rows}
+    found: dict[int, Candidate] = {}
+    for latin in scripts:
+        script = LATIN if latin else sql.SQL("NOT ({})").format(LATIN)
+        query = statement(name, allowed=allowed if filters else ALL, script=script, **generation.tables)
+        for row in database.execute(query, wanted).fetchall():
+            found[row["id"]] = Candidate(row["document_id"], latin, similarity=row["similarity"])
+    return nearest_first(found)
 
 
 def nearest_first(*found: Mapping[int, Candidate]) -> dict[int, Candidate]:

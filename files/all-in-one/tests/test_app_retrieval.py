@@ -1,11 +1,15 @@
 """What a search finds while the index changes under it: its parts are read at different moments."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from box import HASHES, Box, running_app, running_worker
 
+from app.reranking import Reranking
+from app.retrieval import Fusion, Request, Retrieval
+from app.searching import Search
 from app.settings import Settings
 from store import search as stored
 
@@ -32,7 +36,7 @@ def box(
 
 @pytest.fixture
 def meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Does one thing after the other each time that both kinds of candidates are there and no passage is read yet."""
+    """Does one thing after the other, each when some of the nearest chunks are there and no passage is read yet."""
     box.ingest(*DOCUMENTS)
 
     def arrange(*actions: Callable[[], object]) -> list[Any]:
@@ -75,8 +79,18 @@ def test_a_document_that_is_deleted_meanwhile_is_not_found_and_all_others_are(
     assert set(results) == {document["id"] for document in DOCUMENTS} - {"edited"}
 
 
-def test_an_index_that_never_holds_still_gives_what_is_left(box: Box, meanwhile: Callable[..., list[Any]]) -> None:
-    gone = ["first", "second", "third"]
-    left = meanwhile(*[lambda one=one: box.client.delete(f"/documents/{one}") for one in gone])  # type: ignore[misc]
-    assert set(found(box)) == {"kept", "edited"}
-    assert left == []
+@pytest.mark.parametrize("fusion", ["hybrid", "vectors", "words"])
+def test_a_search_that_has_company_finds_the_same(
+    box: Box, meanwhile: Callable[..., list[Any]], fusion: Fusion
+) -> None:
+    def results(cores: int) -> list[Any]:
+        services = box.services
+        retrieval = Retrieval(services.pool, services.vectors, judged=20, cores=cores)
+        with closing(Search(retrieval, Reranking(top_k=20, deadline=2.0))) as search:
+            return [
+                search.run(services.models.get, Request(query, 3, "off", fusion))["results"]
+                for query in ("lamp", "the red lamp", "정원", "E-204", "?")
+            ]
+
+    one, two = results(1), results(2)
+    assert one == two and one[0]

@@ -1,6 +1,6 @@
 -- All of them measured: an index finds few among many others only by looking at the others.
 WITH allowed AS MATERIALIZED (
-    SELECT id FROM documents WHERE {condition}
+    SELECT id FROM documents WHERE {allowed}
 ),
 measured AS MATERIALIZED (
     SELECT chunks.id, chunks.document_id, chunks.embedding <#> %(vector)s::vector AS distance
