@@ -72,12 +72,14 @@ class Retrieval:
     """Retrieves from the generation of the model that is given."""
 
     def __init__(self, pool: Pool, vectors: Vectors, *, judged: int, cores: int) -> None:
-        """`judged` candidates have passages where something is to judge them. Two of the `cores` can do one search."""
+        """`judged` candidates have passages where something is to judge them. All searches share the `cores`."""
         self._pool = pool
         self._vectors = vectors
         self._judged = judged
         self._languages = Languages()
-        self._pairs = threading.Semaphore(cores // 2)
+        self._cores = cores
+        self._guard = threading.Lock()
+        self._at_work = 0  # searches
         # Each of its threads holds a connection while it works, and waits for nothing else.
         self._beside = ThreadPoolExecutor(pool.max_size, "retrieval")
 
@@ -95,7 +97,7 @@ class Retrieval:
             self._languages,
         )
         stages.lap("analyse")
-        with self._pair_of_cores() as spare:
+        with self._place() as spare:
             wide = spare and request.fusion == "hybrid"
             words = self._beside.submit(self._in_a_snapshot, reader.words) if wide else None
             try:
@@ -140,14 +142,16 @@ class Retrieval:
         return found
 
     @contextmanager
-    def _pair_of_cores(self) -> Iterator[bool]:
-        """Whether there are two for this search alone."""
-        spare = self._pairs.acquire(blocking=False)
+    def _place(self) -> Iterator[bool]:
+        """For one search; whether each of those at work has two cores."""
+        with self._guard:
+            self._at_work += 1
+            spare = 2 * self._at_work <= self._cores
         try:
             yield spare
         finally:
-            if spare:
-                self._pairs.release()
+            with self._guard:
+                self._at_work -= 1
 
     def _in_a_snapshot[**P, T](
         self, read: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
