@@ -6,8 +6,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PAYLOAD := files/all-in-one
+# That `make test-all` runs beside default, the quick ones first. generations alone takes half an hour.
+SCENARIOS := preflight docker stack service switch routes broken
 
-.PHONY: help demo demo-down eval bench test test-all test-rest gates unit browser lock
+.PHONY: help demo demo-down eval bench test test-all test-rest browser-ready scenarios gates unit browser lock
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,10 +35,14 @@ test: ## Quality gates, unit tests and the default scenario on a fresh VM
 
 test-all: test test-rest ## The same, then the other scenarios but generations, and the faults
 
-test-rest: # what `make test` leaves out
+test-rest: browser-ready browser # what `make test` leaves out
+	@molecule/run.sh $(SCENARIOS)
+
+browser-ready: # a browser, and what else the rest needs
 	@./bootstrap.sh shellcheck openssl chromium fonts-noto-cjk
-	@$(MAKE) --no-print-directory browser
-	@molecule/run.sh preflight docker stack service switch broken routes
+
+scenarios: # the names of those that `make test-rest` runs
+	@echo $(SCENARIOS)
 
 gates: .venv-tests/.stamp # linters and types
 	@yamllint --strict .
