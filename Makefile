@@ -35,7 +35,8 @@ test: ## Quality gates, unit tests and the default scenario on a fresh VM
 
 test-all: test test-rest ## The same, then the other scenarios but generations, and the faults
 
-test-rest: browser-ready browser # what `make test` leaves out
+test-rest: browser-ready # what `make test` leaves out
+	@$(MAKE) --no-print-directory browser
 	@molecule/run.sh $(SCENARIOS)
 
 browser-ready: # a browser, and what else the rest needs

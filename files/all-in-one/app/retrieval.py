@@ -1,17 +1,19 @@
 """What may answer a query: candidates by its words and by its vector, fused.
 
-A search that has cores to spare reads side by side, over connections of their own: the words while the vector is
-computed, then the chunks in Latin script beside those in others. Each sees the index of its own moment: where something
-was changed meanwhile all is read again, one after the other, at one moment, as by a search that has company.
+A search by both that finds cores to spare reads side by side, over connections of their own which see the same moment:
+the words while the vector is computed, then the chunks in Latin script beside those in others. Others read one after
+the other, which is less work.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Concatenate, Literal
+from typing import Any, Literal
+
+from psycopg.errors import DiskFull, LockNotAvailable
 
 from app.languages import Languages, Vector, balance
 from app.models import Loaded
@@ -22,7 +24,7 @@ from app.vectors import Vectors
 from app.waiting import gone
 from store import generations
 from store import search as stored
-from store.connection import Database, Pool, snapshot
+from store.connection import Database, Pool
 from store.filters import Filter
 from store.generations import Generation
 from store.search import Candidate
@@ -45,10 +47,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """`order` holds the best chunk of each document, best first; the mappings are per chunk.
-
-    Only the first of the order have a passage: as many as are asked for, or may be judged.
-    """
+    """`order` holds the best chunk of each document, best first, as many as were asked for; the rest is per chunk."""
 
     order: list[int]
     fused: dict[int, float]
@@ -71,119 +70,115 @@ class _Words:
 class Retrieval:
     """Retrieves from the generation of the model that is given."""
 
-    def __init__(self, pool: Pool, vectors: Vectors, *, judged: int, cores: int) -> None:
-        """`judged` candidates have passages where something is to judge them. All searches share the `cores`."""
+    def __init__(self, pool: Pool, vectors: Vectors, *, cores: int) -> None:
+        """`cores` are what all searches share."""
         self._pool = pool
         self._vectors = vectors
-        self._judged = judged
         self._languages = Languages()
-        self._cores = cores
+        # Each search has two cores, and three connections.
+        self._wide = min(cores // 2, pool.max_size // 3)
         self._guard = threading.Lock()
-        self._at_work = 0  # searches
-        # Each of its threads holds a connection while it works, and waits for nothing else.
+        self._at_work = 0  # searches that retrieve
         self._beside = ThreadPoolExecutor(pool.max_size, "retrieval")
 
     def close(self) -> None:
-        self._beside.shutdown()
+        """Once the pool is closed, which ends what is still read."""
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, loaded: Loaded, request: Request, stages: Stages) -> Retrieved:
-        """UndefinedTable or NoGenerationError where the generation is dropped meanwhile."""
-        reader = _Reader(
-            loaded.generation,
-            request,
-            list(loaded.analyser.lexemes(request.query)),
-            loaded.analyser.codes(request.query),
-            0 if request.rerank == "off" else self._judged,
-            self._languages,
-        )
+    def run(self, loaded: Loaded, request: Request, stages: Stages, *, documents: int) -> Retrieved:
+        """The best `documents`. UndefinedTable or NoGenerationError where the generation is dropped meanwhile."""
+        lexemes, codes = list(loaded.analyser.lexemes(request.query)), loaded.analyser.codes(request.query)
+        reader = _Reader(loaded.generation, request, lexemes, codes, self._languages, documents)
         stages.lap("analyse")
         with self._place() as spare:
-            wide = spare and request.fusion == "hybrid"
-            words = self._beside.submit(self._in_a_snapshot, reader.words) if wide else None
+            if spare and request.fusion == "hybrid":
+                # Where the disk has no room for the file by which a moment is shared, or somebody is about to take the
+                # tables away.
+                with suppress(DiskFull, LockNotAvailable):
+                    return self._side_by_side(loaded, reader, stages)
+            return self._one_by_one(loaded, reader, stages)
+
+    def _side_by_side(self, loaded: Loaded, reader: "_Reader", stages: Stages) -> Retrieved:
+        begun: list[Future[Any]] = []
+        with stored.view(self._pool, reader.generation) as database:
+            moment = stored.share(database)
+
+            def beside[T](read: Callable[[Database], T]) -> Future[T]:
+                future = self._beside.submit(self._at, moment, reader.generation, read)
+                begun.append(future)
+                return future
+
             try:
-                vector = self._vector(loaded, request)
-            except BaseException:
-                if words:
-                    words.cancel()
-                raise
-            stages.lap("embed")
-            found = self._side_by_side(reader, vector, words, stages) if words else None
-            return found or self._one_by_one(reader, vector, stages)
-
-    def _vector(self, loaded: Loaded, request: Request) -> Vector | None:
-        if request.fusion == "words":
-            return None
-        encoded = self._vectors.encode(loaded.embedder, [request.query], input_type="query", lane="query", gone=gone())
-        vector: Vector = encoded.vectors[0]
-        return vector
-
-    def _side_by_side(
-        self, reader: "_Reader", vector: Vector | None, words: Future[_Words], stages: Stages
-    ) -> Retrieved | None:
-        """None where something of it was changed meanwhile."""
-        latin = self._beside.submit(self._in_a_snapshot, reader.nearest, vector, scripts=[True])
-        others = self._in_a_snapshot(reader.nearest, vector, scripts=[False])
-        near = stored.nearest_first(latin.result(), others)
-        stages.lap("vectors")
-        matching = words.result()
-        stages.lap("words")
-        found, whole = self._in_a_snapshot(reader.join, vector, near, matching)
-        stages.lap("passages")
-        return found if whole else None
-
-    def _one_by_one(self, reader: "_Reader", vector: Vector | None, stages: Stages) -> Retrieved:
-        with snapshot(self._pool) as database:
-            near = reader.nearest(database, vector)
-            stages.lap("vectors")
-            matching = reader.words(database)
-            stages.lap("words")
-            found, _ = reader.join(database, vector, near, matching)
+                words = beside(reader.words)
+                vector = self._vector(loaded, reader.request.query)
+                stages.lap("embed")
+                latin = beside(lambda database: reader.nearest(database, vector, latin=True))
+                others = reader.nearest(database, vector, latin=False)
+                near = stored.nearest_first(latin.result(), others)
+                stages.lap("vectors")
+                matching = words.result()
+                stages.lap("words")
+                found = reader.join(database, vector, near, matching)
+            finally:
+                for future in begun:
+                    future.cancel()
         stages.lap("passages")
         return found
 
+    def _one_by_one(self, loaded: Loaded, reader: "_Reader", stages: Stages) -> Retrieved:
+        vector = None if reader.request.fusion == "words" else self._vector(loaded, reader.request.query)
+        stages.lap("embed")
+        with stored.view(self._pool, reader.generation) as database:
+            near = {} if vector is None else reader.nearest(database, vector)
+            stages.lap("vectors")
+            matching = reader.words(database)
+            stages.lap("words")
+            found = reader.join(database, vector, near, matching)
+        stages.lap("passages")
+        return found
+
+    def _vector(self, loaded: Loaded, query: str) -> Vector:
+        encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
+        vector: Vector = encoded.vectors[0]
+        return vector
+
+    def _at[T](self, moment: str, generation: Generation, read: Callable[[Database], T]) -> T:
+        with stored.view(self._pool, generation, snapshot=moment) as database:
+            return read(database)
+
     @contextmanager
     def _place(self) -> Iterator[bool]:
-        """For one search; whether each of those at work has two cores."""
+        """For one search; whether all that retrieve may read side by side."""
         with self._guard:
             self._at_work += 1
-            spare = 2 * self._at_work <= self._cores
+            spare = self._at_work <= self._wide
         try:
             yield spare
         finally:
             with self._guard:
                 self._at_work -= 1
 
-    def _in_a_snapshot[**P, T](
-        self, read: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with snapshot(self._pool) as database:
-            return read(database, *args, **kwargs)
-
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the index for one request. `codes` are among the lexemes; so many candidates may be `judged`."""
+    """Reads the index for one request. `codes` are among the lexemes; so many `documents` get a passage."""
 
     generation: Generation
     request: Request
     lexemes: list[str]
     codes: set[str]
-    judged: int
     languages: Languages
+    documents: int
 
     @property
     def limit(self) -> int:
         """Chunks of each kind."""
         return max(CANDIDATES, 3 * self.request.top_k)
 
-    def nearest(
-        self, database: Database, vector: Vector | None, *, scripts: Sequence[bool] = (True, False)
-    ) -> dict[int, Candidate]:
-        """{chunk: candidate} of the nearest in each of the scripts, which are Latin or not."""
-        if vector is None:
-            return {}
+    def nearest(self, database: Database, vector: Vector, *, latin: bool | None = None) -> dict[int, Candidate]:
+        """{chunk: candidate} of the nearest of each script, or of one."""
         filters = self.request.filters
-        return stored.nearest(database, self.generation, vector.tolist(), self.limit, filters, scripts=scripts)
+        return stored.nearest(database, self.generation, vector.tolist(), self.limit, filters, latin=latin)
 
     def words(self, database: Database) -> _Words:
         """Common words count only where there are no others."""
@@ -201,41 +196,36 @@ class _Reader:
         found = stored.matching(database, generation, weights, self.limit, self.request.filters)
         return _Words(found, weight, generation)
 
-    def join(
-        self, database: Database, vector: Vector | None, near: dict[int, Candidate], words: _Words
-    ) -> tuple[Retrieved, bool]:
-        """The candidates of both kinds as one, and whether all that they need is there still."""
+    def join(self, database: Database, vector: Vector | None, near: dict[int, Candidate], words: _Words) -> Retrieved:
+        """The candidates of both kinds as one."""
         hybrid = self.request.fusion == "hybrid"
         centroids = self.languages.centroids(database, words.generation) if hybrid else {}
         if not centroids:
             # All in one script, or as good as: its own nearest are the nearest.
             near = dict(islice(near.items(), self.limit))
         candidates = near | self._compared(database, vector, words.found, near)
-        scores = {chunk: found.score for chunk, found in words.found.items() if chunk in candidates}
+        scores = {chunk: found.score for chunk, found in words.found.items()}
         fused = fuse(balance(candidates, vector, centroids), scores, words.weight)
-        order = best_per_document(fused, candidates)
-        read = order[: max(self.request.top_k, self.judged)]
-        passages = stored.passages(database, words.generation, read, self.lexemes)
-        found = Retrieved(
-            [chunk for chunk in order if chunk in passages],
+        order = best_per_document(fused, candidates)[: self.documents]
+        return Retrieved(
+            order,
             fused,
             {chunk: found.similarity for chunk, found in candidates.items()},
             scores,
             words.weight,
-            passages,
+            stored.passages(database, words.generation, order, self.lexemes),
             self.lexemes,
         )
-        return found, len(scores) == len(words.found) and len(passages) == len(read)
 
     def _compared(
         self, database: Database, vector: Vector | None, words: dict[int, Candidate], near: dict[int, Candidate]
     ) -> dict[int, Candidate]:
-        """Those that have words alone, with their similarity, where they are there still."""
+        """Those that have words alone, with their similarity."""
         alone = {chunk: found for chunk, found in words.items() if chunk not in near}
         if vector is None or not alone:
             return alone
         known = stored.similarities(database, self.generation, vector.tolist(), list(alone))
-        return {chunk: alone[chunk]._replace(similarity=similarity) for chunk, similarity in known.items()}
+        return {chunk: found._replace(similarity=known[chunk]) for chunk, found in alone.items()}
 
     def _terms(self, database: Database, generation: Generation) -> list[Term]:
         found = stored.frequencies(database, generation, self.lexemes) if self.lexemes else {}

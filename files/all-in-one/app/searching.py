@@ -45,7 +45,8 @@ class Search:
 
     def _answer(self, loaded: Loaded, request: Request) -> dict[str, Any]:
         stages = Stages()
-        found = self._retrieval.run(loaded, request, stages)
+        judged = 0 if request.rerank == "off" else self._reranking.top_k
+        found = self._retrieval.run(loaded, request, stages, documents=max(request.top_k, judged))
         order, scores, report = self._rerank(loaded, request, found)
         stages.lap("rerank")
         results = [

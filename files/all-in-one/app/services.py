@@ -77,7 +77,7 @@ def make(settings: Settings, database: str, *, switches: bool = True) -> Service
     reranking = Reranking(
         top_k=settings.rerank_top_k, deadline=settings.rerank_deadline, margins=settings.rerank_margins
     )
-    retrieval = Retrieval(pool, vectors, judged=reranking.top_k, cores=lanes.threads)
+    retrieval = Retrieval(pool, vectors, cores=lanes.threads)
     search = Search(retrieval, reranking)
     keys = Keys(settings.keys, settings.key_file)
     limiter = Limiter(settings.redis_url)

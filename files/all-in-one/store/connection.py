@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ Database = Connection[DictRow]
 
 CONNECT_TIMEOUT = 10  # seconds
 PATIENCE = 3  # seconds a request waits for a connection of the pool
+KEPT_OPEN = 3  # connections of a pool without work: what one search takes
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
 # Seconds after which the server would have said so itself: it is paused, or its disk hangs.
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT / 1000 + 5
@@ -112,7 +112,7 @@ def open_pool(where: str, *, size: int) -> Pool:
         where,
         connection_class=_Connection,
         kwargs=kwargs,
-        min_size=1,
+        min_size=min(size, KEPT_OPEN),
         max_size=size,
         timeout=PATIENCE,
         # After that it tries again at the next request, instead of at ever longer intervals.
@@ -121,14 +121,6 @@ def open_pool(where: str, *, size: int) -> Pool:
         open=True,
         name="onebox",
     )
-
-
-@contextmanager
-def snapshot(pool: Pool) -> Iterator[Database]:
-    """A connection that sees the database as it is at one moment, and changes nothing."""
-    with pool.connection() as database:  # which ends the transaction
-        database.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        yield database
 
 
 def _password(file: str) -> str:

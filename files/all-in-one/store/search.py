@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import sql
 from psycopg.types.range import Range
 
-from store.connection import Database
+from store.connection import Database, Pool
 from store.filters import Filter, condition
 from store.generations import LATIN, Generation
 from store.results import vector_text
@@ -21,11 +22,13 @@ MAX_EF_SEARCH = 1000  # pgvector's own limit
 # Up to so many documents that a filter allows, all their vectors are compared: exact, and some 20 ms.
 MEASURED_DOCUMENTS = 5000
 
+LOCK_PATIENCE = 100  # milliseconds
 # A mean vector needs no more chunks than that, and says nothing with fewer than these.
 SAMPLED_CHUNKS = 5000
 LEAST_CHUNKS = 20
 
 ALL = sql.SQL("true")
+OTHERS = sql.SQL("NOT ({})").format(LATIN)
 ALLOWED_CHUNKS = sql.SQL(
     "chunk_id IN (SELECT chunks.id FROM documents JOIN {chunks} AS chunks ON chunks.document_id = documents.id"
     " WHERE {condition})"
@@ -44,6 +47,29 @@ class Candidate(NamedTuple):
     score: float = 0.0
 
 
+@contextmanager
+def view(pool: Pool, generation: Generation, *, snapshot: str | None = None) -> Iterator[Database]:
+    """A connection that sees a generation as it is at one moment, or at that of a `snapshot`, and changes nothing.
+
+    Whoever shared that moment waits for this view, with locks that another may be waiting for, and this one behind
+    that: LockNotAvailable after LOCK_PATIENCE.
+    """
+    moment: sql.Composable = sql.SQL("")
+    if snapshot:
+        moment = statement("share_moment", snapshot=sql.Literal(snapshot), patience=sql.Literal(LOCK_PATIENCE))
+    with pool.connection() as database:  # which ends the transaction
+        # Several statements at once cannot be prepared.
+        database.execute(statement("begin_reading", moment=moment, **generation.tables), prepare=False)
+        yield database
+
+
+def share(database: Database) -> str:
+    """The snapshot of this view, for other views while it lasts. DiskFull where the server cannot write it down."""
+    row = database.execute("SELECT pg_export_snapshot() AS name").fetchone()
+    assert row is not None
+    return str(row["name"])
+
+
 def nearest(
     database: Database,
     generation: Generation,
@@ -51,34 +77,34 @@ def nearest(
     limit: int,
     filters: Sequence[Filter] = (),
     *,
-    scripts: Sequence[bool] = (True, False),
+    latin: bool | None = None,
 ) -> dict[int, Candidate]:
     """{chunk: candidate} of the `limit` nearest chunks in Latin script and as many in others, nearest first.
 
-    Only those of documents that `filters` allow. `scripts` may name one of the two: whether it is Latin.
+    `latin` leaves one of the two out. Only those of documents that `filters` allow.
 
     Needs a transaction. A vector may be given as pgvector's text.
     """
     holds, values = condition(filters)
     text = vector if isinstance(vector, str) else vector_text(vector)
-    wanted = {"vector": text, "limit": limit, **values}
+    scripts = [True, False] if latin is None else [latin]
+    wanted = {"vector": text, "limit": limit, "scripts": scripts, **values}
     if filters and _count(database, filters) <= MEASURED_DOCUMENTS:
-        name, allowed = "nearest_allowed", holds
-    else:
-        name, allowed = "nearest_chunks", sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds)
-        # An index never returns more rows than ef_search; twice as many keep the tail's recall.
-        looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
-        database.execute(
-            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
-            [str(looked_at)],
-        )
-    found: dict[int, Candidate] = {}
-    for latin in scripts:
-        script = LATIN if latin else sql.SQL("NOT ({})").format(LATIN)
-        query = statement(name, allowed=allowed if filters else ALL, script=script, **generation.tables)
-        for row in database.execute(query, wanted).fetchall():
-            found[row["id"]] = Candidate(row["document_id"], latin, similarity=row["similarity"])
-    return nearest_first(found)
+        query = statement("nearest_allowed", allowed=holds, latin=LATIN, **generation.tables)
+        return _compared(database.execute(query, wanted).fetchall())
+    # An index never returns more rows than ef_search; twice as many keep the tail's recall.
+    looked_at = min(MAX_EF_SEARCH, max(40, 2 * limit))
+    database.execute(
+        "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)",
+        [str(looked_at)],
+    )
+    allowed = sql.SQL("document_id IN (SELECT id FROM documents WHERE {})").format(holds) if filters else ALL
+    rows = []
+    for one in scripts:
+        script = LATIN if one else OTHERS
+        query = statement("nearest_chunks", allowed=allowed, script=script, latin=LATIN, **generation.tables)
+        rows += database.execute(query, wanted).fetchall()
+    return nearest_first(_compared(rows))
 
 
 def nearest_first(*found: Mapping[int, Candidate]) -> dict[int, Candidate]:
@@ -167,6 +193,10 @@ def passages(
         statement("passages", **generation.tables), {"chunks": list(chunks), "lexemes": list(lexemes)}
     ).fetchall()
     return {row.pop("id"): row | {"highlights": _spans(row["highlights"])} for row in rows}
+
+
+def _compared(rows: Iterable[Mapping[str, Any]]) -> dict[int, Candidate]:
+    return {row["id"]: Candidate(row["document_id"], row["latin"], similarity=row["similarity"]) for row in rows}
 
 
 def _spans(places: Iterable[Range[int]] | None) -> list[tuple[int, int]] | None:

@@ -413,7 +413,7 @@ def reranked_with(box: Box, margin: Margin, fusion: Fusion = "hybrid") -> dict[s
     """What /search would say of reranking with this margin set."""
     services = box.services
     reranking = Reranking(top_k=20, deadline=2.0, margins=[margin])
-    with closing(Search(Retrieval(services.pool, services.vectors, judged=20, cores=2), reranking)) as search:
+    with closing(Search(Retrieval(services.pool, services.vectors, cores=2), reranking)) as search:
         report: dict[str, Any] = search.run(services.models.get, Request("e204", 3, "auto", fusion))["rerank"]
     return report
 

@@ -80,7 +80,9 @@ def test_a_search_reads_the_index_of_each_script(database: Database, two_languag
     )
     used = []
     for script in (generations.LATIN, sql.SQL("NOT ({})").format(generations.LATIN)):
-        query = statement("nearest_chunks", allowed=search.ALL, script=script, **two_languages.tables)
+        query = statement(
+            "nearest_chunks", allowed=search.ALL, script=script, latin=generations.LATIN, **two_languages.tables
+        )
         plan = database.execute(sql.SQL("EXPLAIN ") + query, {"vector": vector_text(QUESTION.tolist()), "limit": 5})
         lines = [row["QUERY PLAN"] for row in plan.fetchall()]
         used += [line.split("using ")[1].split()[0] for line in lines if "Index Scan using" in line]

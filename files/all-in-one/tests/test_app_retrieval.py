@@ -1,26 +1,30 @@
-"""What a search finds while the index changes under it: its parts are read at different moments."""
+"""What a search finds that is read over several connections, while the index changes under it."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 from box import HASHES, Box, running_app, running_worker
+from psycopg import sql
+from psycopg.errors import DiskFull
 
+from app import filtering
 from app.reranking import Reranking
 from app.retrieval import Fusion, Request, Retrieval
 from app.searching import Search
 from app.settings import Settings
+from store import generations
 from store import search as stored
+from store.connection import Database, connect
 
-DOCUMENTS = [
+DOCUMENTS: list[dict[str, Any]] = [
     {"id": "kept", "text": "The blue lamp stands in the hall."},
-    {"id": "edited", "text": "The green lamp stands in the kitchen."},
-    {"id": "first", "text": "A lamp for the desk."},
-    {"id": "second", "text": "A lamp for the bed."},
-    {"id": "third", "text": "A lamp for the garden."},
+    {"id": "edited", "text": "The green lamp stands in the kitchen.", "metadata": {"room": "kitchen"}},
+    {"id": "deleted", "text": "정원에 두는 등입니다. 코드는 L-900입니다.", "metadata": {"room": "garden"}},
 ]
-QUESTION = "lamp"
 
 
 @pytest.fixture(scope="module")
@@ -34,63 +38,117 @@ def box(
         yield box
 
 
-@pytest.fixture
-def meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Does one thing after the other, each when some of the nearest chunks are there and no passage is read yet."""
+@pytest.fixture(autouse=True)
+def documents(box: Box) -> None:
     box.ingest(*DOCUMENTS)
 
-    def arrange(*actions: Callable[[], object]) -> list[Any]:
-        left, as_it_is = list(actions), stored.nearest_first
 
-        def act_first(*found: Any) -> Any:
-            if left:
-                left.pop(0)()
-            return as_it_is(*found)
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], list[str]]:
+    """Does something when a search has fixed the moment that it sees and nothing is read yet; what was shared then."""
 
-        monkeypatch.setattr(stored, "nearest_first", act_first)
-        return left
+    def arrange(action: Callable[[], object]) -> list[str]:
+        shared, as_it_is = [], stored.share
+
+        def share_and_act(database: Database) -> str:
+            shared.append(as_it_is(database))
+            action()
+            return shared[-1]
+
+        monkeypatch.setattr(stored, "share", share_and_act)
+        return shared
 
     return arrange
 
 
-def found(box: Box) -> dict[str, str]:
-    """{document: passage}, best first."""
-    answer = box.post("/search", query=QUESTION, top_k=len(DOCUMENTS), rerank="off")
-    assert answer.status_code == 200, answer.text
-    return {result["document_id"]: result["text"] for result in answer.json()["results"]}
+def results(box: Box, query: str, *, cores: int = 2, fusion: Fusion = "hybrid", **options: Any) -> list[dict[str, Any]]:
+    services = box.services
+    with closing(Retrieval(services.pool, services.vectors, cores=cores)) as retrieval:
+        search = Search(retrieval, Reranking(top_k=20, deadline=2.0))
+        found: list[dict[str, Any]] = search.run(
+            services.models.get, Request(query, options.pop("top_k", 3), "off", fusion, **options)
+        )["results"]
+    return found
 
 
-def test_a_document_that_is_edited_meanwhile_is_found_as_it_is_now(
-    box: Box, meanwhile: Callable[..., list[Any]]
+def test_a_search_sees_one_moment_whatever_is_changed_meanwhile(
+    box: Box, meanwhile: Callable[[Callable[[], object]], list[str]]
 ) -> None:
-    edited = {"id": "edited", "text": "The red lamp stands in the kitchen, by the door."}
-    left = meanwhile(lambda: box.ingest(edited))
-    results = found(box)
-    assert left == []
-    assert results["edited"] == edited["text"] and len(results) == len(DOCUMENTS)
+    before = results(box, "L-900 lamp")
+    edited = DOCUMENTS[1] | {"text": "부엌에 있는 빨간 등입니다.", "metadata": {"room": "hall"}}
+
+    def change() -> None:
+        box.ingest(edited)
+        box.client.delete("/documents/deleted")
+
+    shared = meanwhile(change)
+    assert results(box, "L-900 lamp") == before
+    assert len(shared) == 1 and len(before) == 3
+    box.client.delete("/documents/kept")
+    assert [result["text"] for result in results(box, "L-900 lamp")] == [edited["text"]]
 
 
-def test_a_document_that_is_deleted_meanwhile_is_not_found_and_all_others_are(
-    box: Box, meanwhile: Callable[..., list[Any]]
+def test_a_filter_holds_for_what_is_shown(box: Box, meanwhile: Callable[[Callable[[], object]], list[str]]) -> None:
+    shared = meanwhile(lambda: box.ingest(DOCUMENTS[1] | {"metadata": {"room": "hall"}}))
+    (found,) = results(box, "lamp", filters=filtering.parse({"room": "kitchen"}))
+    assert shared and found["metadata"] == {"room": "kitchen"}
+    assert results(box, "lamp", filters=filtering.parse({"room": "kitchen"})) == []
+
+
+@pytest.mark.parametrize("query", ["lamp", "the green lamp in the kitchen", "정원", "L-900", "?"])
+def test_a_search_that_has_company_finds_the_same(box: Box, query: str) -> None:
+    alone = results(box, query)
+    assert alone == results(box, query, cores=1) and len(alone) == 3
+
+
+def test_a_chunk_far_from_the_question_that_has_its_word_is_compared_all_the_same(
+    box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = meanwhile(lambda: box.client.delete("/documents/edited"))
-    results = found(box)
-    assert left == []
-    assert set(results) == {document["id"] for document in DOCUMENTS} - {"edited"}
+    near = [{"id": f"near-{number}", "text": f"The lamp in the hall, number {number}."} for number in range(5)]
+    box.ingest(*near, {"id": "far", "text": "Shipping is free above fifty dollars, see Q-77."})
+    query = "the lamp in the hall Q-77"
+    (expected,) = results(box, query, top_k=1)
+    assert expected["document_id"] == "far"
+    monkeypatch.setattr("app.retrieval.CANDIDATES", 1)
+    for cores in (1, 2):
+        (found,) = results(box, query, cores=cores, top_k=1)
+        assert found["scores"]["vector"] == expected["scores"]["vector"]
+    monkeypatch.setattr(stored, "similarities", lambda *_: {})
+    with pytest.raises(KeyError):  # so far that it is not among the nearest
+        results(box, query, top_k=1)
+    for document in [*near, {"id": "far"}]:
+        box.client.delete(f"/documents/{document['id']}")
 
 
-@pytest.mark.parametrize("fusion", ["hybrid", "vectors", "words"])
-def test_a_search_that_has_company_finds_the_same(
-    box: Box, meanwhile: Callable[..., list[Any]], fusion: Fusion
+def test_without_room_for_a_shared_moment_a_search_finds_the_same(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = results(box, "lamp")
+
+    def refuse(_: Database) -> str:
+        raise DiskFull("could not write to file: No space left on device")
+
+    monkeypatch.setattr(stored, "share", refuse)
+    assert results(box, "lamp") == expected
+
+
+def test_who_waits_for_a_table_does_not_make_a_search_wait_for_itself(
+    box: Box, ready_database: str, meanwhile: Callable[[Callable[[], object]], list[str]]
 ) -> None:
-    def results(cores: int) -> list[Any]:
-        services = box.services
-        retrieval = Retrieval(services.pool, services.vectors, judged=20, cores=cores)
-        with closing(Search(retrieval, Reranking(top_k=20, deadline=2.0))) as search:
-            return [
-                search.run(services.models.get, Request(query, 3, "off", fusion))["results"]
-                for query in ("lamp", "the red lamp", "정원", "E-204", "?")
-            ]
+    expected = results(box, "lamp")
+    threads = []
 
-    one, two = results(1), results(2)
-    assert one == two and one[0]
+    def take() -> None:
+        with connect(ready_database) as database, database.transaction():
+            chunks = generations.serving(database).tables["chunks"]
+            database.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(chunks))
+
+    def let_one_wait() -> None:
+        threads.append(threading.Thread(target=take))
+        threads[0].start()
+        with connect(ready_database) as database:
+            while not database.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount:
+                time.sleep(0.01)
+
+    shared = meanwhile(let_one_wait)
+    assert results(box, "lamp") == expected
+    threads[0].join(timeout=10)
+    assert shared and not threads[0].is_alive()

@@ -80,7 +80,7 @@ def compare(
     """Ask both generations, the one that serves first, as a search does. None once `go_on()` is False."""
     with (
         open_pool(where, size=1) as pool,
-        closing(Retrieval(pool, Vectors(VectorCache("")), judged=0, cores=1)) as retrieval,
+        closing(Retrieval(pool, Vectors(VectorCache("")), cores=1)) as retrieval,
     ):
         pool.wait()
         search = Search(retrieval, Reranking(top_k=0, deadline=0.0, margins=()))

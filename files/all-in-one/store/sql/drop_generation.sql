@@ -1,2 +1,2 @@
--- In the order in which a search reads them.
+-- In the order in which a search locks them.
 DROP TABLE {chunks}, {frequencies}, {lexemes};

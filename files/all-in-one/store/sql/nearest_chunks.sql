@@ -1,5 +1,5 @@
 -- From the script's own index.
-SELECT id, document_id, -(embedding <#> %(vector)s::vector) AS similarity
+SELECT id, document_id, {latin} AS latin, -(embedding <#> %(vector)s::vector) AS similarity
 FROM {chunks}
 WHERE {script} AND {allowed}
 ORDER BY embedding <#> %(vector)s::vector

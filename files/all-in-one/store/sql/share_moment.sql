@@ -1,0 +1,2 @@
+SET TRANSACTION SNAPSHOT {snapshot};
+SET LOCAL lock_timeout = {patience}
