@@ -3,6 +3,7 @@
 Fills a database of its own with chunks that are really embedded and analysed, and searches them as the app does.
 """
 
+import hashlib
 import json
 import random
 import statistics
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import batched
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ SEARCHES = 300
 PATIENCE = 120.0  # seconds for the models to load
 
 Places = dict[str, list[tuple[int, int]]]  # {lexeme: where in the text}
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Row = tuple[int, str, np.ndarray[Any, Any], Places]  # number, text, vector
 
 
@@ -51,7 +54,7 @@ def main() -> None:
     material = json.load(sys.stdin)
     texts = sentence_pairs(material["passages"], int(sys.argv[1]))
     with scratch_database(conninfo()) as where:
-        print(json.dumps(measure(where, texts, material["queries"])))
+        print(json.dumps(measure(where, texts, material["queries"], Path(sys.argv[2]))))
 
 
 def sentence_pairs(passages: dict[str, str], count: int) -> list[str]:
@@ -82,8 +85,11 @@ def scratch_database(where: str) -> Iterator[str]:
             server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
-def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[str, Any]:
-    """Times of embedding, analysing and index build, sizes, recall against exact search, and latency of searches."""
+def measure(where: str, texts: Sequence[str], queries: Sequence[str], kept: Path) -> dict[str, Any]:
+    """Times of embedding, analysing and index build, sizes, recall against exact search, and latency of searches.
+
+    Vectors are `kept` in that folder for the next time.
+    """
     migrate(where)
     embedder, words = Embedder(embedding_folder()), Analyser()
     wanted = generations.read_wanted(embedding_folder(), chunker=chunker.VERSION, analyser=analyser.VERSION)
@@ -91,7 +97,8 @@ def measure(where: str, texts: Sequence[str], queries: Sequence[str]) -> dict[st
     with psycopg.connect(where, autocommit=True, row_factory=dict_row) as database:
         switching.want(database, wanted)
         indexes = _take_indexes(database, generations.serving(database))
-        found = _fill(database, embedder, words, texts)
+        vectors, found = _vectors(embedder, texts, kept)
+        found |= _fill(database, vectors, words, texts)
         found |= _build(database, indexes)
         database.execute("VACUUM ANALYZE")
         found |= _sizes(database) | _recall(database, embedder, queries[:SEARCHES])
@@ -125,23 +132,38 @@ def _build(database: Database, indexes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _fill(database: Database, embedder: Embedder, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
+def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Vectors, dict[str, Any]]:
+    """Of all texts, and the seconds that they took; None where the same release was asked for the same ones before."""
+    name = hashlib.sha256(json.dumps([embedder.release_id, *texts]).encode()).hexdigest()
+    file = kept / f"{name[:16]}.npy"
+    if file.exists():
+        return np.load(file), {"embed_seconds": None}
+    start = time.perf_counter()
+    vectors = np.concatenate([embedder.encode_array(batch, input_type="passage") for batch in batched(texts, BATCH)])
+    seconds = round(time.perf_counter() - start, 1)
+    for other in kept.glob("*.npy"):
+        other.unlink()
+    unfinished = file.with_suffix(".part")
+    with unfinished.open("wb") as written:
+        np.save(written, vectors)
+    unfinished.rename(file)
+    return vectors, {"embed_seconds": seconds}
+
+
+def _fill(database: Database, vectors: Vectors, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
     """One document of one chunk for each text."""
     generation = generations.serving(database)
-    embedding = analysing = 0.0
+    analysing = 0.0
     counts: Counter[str] = Counter()
     total = 0
     for batch in batched(enumerate(texts, 1), BATCH):
-        start = time.perf_counter()
-        vectors = embedder.encode_array([text for _, text in batch], input_type="passage")
-        embedding += time.perf_counter() - start
         start = time.perf_counter()
         places = [standing(words.words(text)) for _, text in batch]
         analysing += time.perf_counter() - start
         _copy(
             database,
             generation,
-            [(*row, *made) for row, made in zip(batch, zip(vectors, places, strict=True), strict=True)],
+            [(*row, vectors[row[0] - 1], found) for row, found in zip(batch, places, strict=True)],
         )
         for found in places:
             counts.update(found.keys())
@@ -153,7 +175,7 @@ def _fill(database: Database, embedder: Embedder, words: Analyser, texts: Sequen
     database.execute(
         "UPDATE generations SET chunks = %s, lexemes = %s WHERE id = %s", [len(texts), total, generation.id]
     )
-    return {"chunks": len(texts), "embed_seconds": round(embedding, 1), "analyse_seconds": round(analysing, 1)}
+    return {"chunks": len(texts), "analyse_seconds": round(analysing, 1)}
 
 
 def _copy(database: Database, generation: Generation, rows: Sequence[Row]) -> None:

@@ -205,11 +205,12 @@ def _stages_table(search: Results) -> list[str]:
 
 def _index_table(measured: Results) -> list[str]:
     fits = "within" if measured["index_built_in_memory"] else "which did not fit into"
+    seconds = measured["embed_seconds"]
+    embedding = "by an earlier run" if seconds is None else f"{seconds:.0f} s"
     lines = [
         f"| {measured['chunks']} chunks | |",
         "|---|---|",
-        f"| embedding them, analysing their words | {measured['embed_seconds']:.0f} s, "
-        f"{measured['analyse_seconds']:.0f} s |",
+        f"| embedding them, analysing their words | {embedding}, {measured['analyse_seconds']:.0f} s |",
         f"| building the indexes of the vectors | {measured['index_build_seconds']:.0f} s, {fits} the "
         f"{measured['index_build_memory']} that Postgres gives it |",
         f"| their size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "

@@ -1,6 +1,7 @@
 """Part `index`: searches of 100,000 chunks in a database of their own, beside the one that serves."""
 
 import json
+import os
 import subprocess
 from typing import Any
 
@@ -15,6 +16,9 @@ NETWORK = "onebox_default"  # as compose names the project's
 
 def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     """What bench.inside_index prints: index build, sizes, recall, and latency of searches without reranking."""
+    kept = box.work / "vectors"
+    kept.mkdir(parents=True, exist_ok=True)
+    os.chown(kept, *map(int, USER.split(":")))
     command = [
         "docker", "run", "--rm", "--interactive", f"--network={NETWORK}", "--read-only", "--tmpfs=/tmp",
         f"--user={USER}", f"--env-file={box.deployment}/.env", "--env=PYTHONPATH=/srv/onebox:/srv/code",
@@ -22,7 +26,8 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
         f"--volume={box.models}:/models:ro",
         f"--volume={box.state}/secrets/postgres_password:/run/secrets/postgres_password:ro",
         f"--volume={box.code}/bench:/srv/code/bench:ro",
-        box.image(), "python", "-m", "bench.inside_index", str(CHUNKS),
+        f"--volume={kept}:/vectors",
+        box.image(), "python", "-m", "bench.inside_index", str(CHUNKS), "/vectors",
     ]  # fmt: skip
     material = {"passages": inputs.material.passages, "queries": inputs.questions()}
     done = subprocess.run(command, input=json.dumps(material), stdout=subprocess.PIPE, text=True, check=True)
