@@ -216,8 +216,9 @@ def _index_table(measured: Results) -> list[str]:
         f"| their size; of the chunks; of their words | {measured['index_mb']:.0f} MB; {measured['chunks_mb']:.0f} MB; "
         f"{measured['words_mb']:.0f} MB |",
         f"| of the 10 and 100 nearest they find | {measured['recall@10']:.1%}, {measured['recall@100']:.1%} |",
-        f"| search without reranking, p50, p95 | {measured['search']['p50_ms']:.1f} ms, "
-        f"{measured['search']['p95_ms']:.1f} ms |",
+        f"| the first {measured['first_searches']['count']} searches, not reranked, p50, p95 | "
+        f"{measured['first_searches']['p50_ms']:.1f} ms, {measured['first_searches']['p95_ms']:.1f} ms |",
+        f"| as many others after them | {measured['search']['p50_ms']:.1f} ms, {measured['search']['p95_ms']:.1f} ms |",
     ]
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in measured["stages_p95_ms"].items() if name != "total")
     return [*lines, f"| its stages, p95 in ms | {stages} |"]
