@@ -1,13 +1,13 @@
 """What may answer a query: candidates by its words and by its vector, fused.
 
-A search by both that finds cores to spare reads side by side, over connections of their own which see the same moment:
-the words while the vector is computed, then the chunks in Latin script beside those in others. Others read one after
-the other, which is less work.
+A search by both that finds cores to spare reads side by side, over two connections which see the same moment: the words
+while the vector is computed, then the chunks in Latin script beside those in others. Others read one after the other,
+which is less work.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -75,8 +75,8 @@ class Retrieval:
         self._pool = pool
         self._vectors = vectors
         self._languages = Languages()
-        # Each search has two cores, and three connections.
-        self._wide = min(cores // 2, pool.max_size // 3)
+        # Each search has two cores, and two connections.
+        self._wide = min(cores, pool.max_size) // 2
         self._guard = threading.Lock()
         self._at_work = 0  # searches that retrieve
         self._beside = ThreadPoolExecutor(pool.max_size, "retrieval")
@@ -99,31 +99,38 @@ class Retrieval:
             return self._one_by_one(loaded, reader, stages)
 
     def _side_by_side(self, loaded: Loaded, reader: "_Reader", stages: Stages) -> Retrieved:
-        begun: list[Future[Any]] = []
-        with stored.view(self._pool, reader.generation) as database:
-            moment = stored.share(database)
-
-            def beside[T](read: Callable[[Database], T]) -> Future[T]:
-                future = self._beside.submit(self._at, moment, reader.generation, read)
-                begun.append(future)
-                return future
-
-            try:
-                words = beside(reader.words)
-                vector = self._vector(loaded, reader.request.query)
+        moment: Future[str] = Future()
+        wanted: Future[Vector] = Future()
+        helper = self._beside.submit(self._words_and_latin, reader, moment, wanted)
+        try:
+            vector = self._vector(loaded, reader.request.query)
+            either: list[Future[Any]] = [helper, moment]
+            wait(either, return_when=FIRST_COMPLETED)
+            if not moment.done():
+                helper.result()  # raises what kept it from sharing a moment
+            with stored.view(self._pool, reader.generation, snapshot=moment.result()) as database:
                 stages.lap("embed")
-                latin = beside(lambda database: reader.nearest(database, vector, latin=True))
+                # Not before: the helper's view, whose moment this one has, lasts until it has a vector.
+                wanted.set_result(vector)
                 others = reader.nearest(database, vector, latin=False)
-                near = stored.nearest_first(latin.result(), others)
+                words, latin = helper.result()
                 stages.lap("vectors")
-                matching = words.result()
                 stages.lap("words")
-                found = reader.join(database, vector, near, matching)
-            finally:
-                for future in begun:
-                    future.cancel()
+                found = reader.join(database, vector, stored.nearest_first(latin, others), words)
+        finally:
+            helper.cancel()
+            wanted.cancel()
         stages.lap("passages")
         return found
+
+    def _words_and_latin(
+        self, reader: "_Reader", moment: Future[str], wanted: Future[Vector]
+    ) -> tuple[_Words, dict[int, Candidate]]:
+        """The half of a search that begins without a vector. Its view is the one that the other half shares."""
+        with stored.view(self._pool, reader.generation) as database:
+            moment.set_result(stored.share(database))
+            words = reader.words(database)
+            return words, reader.nearest(database, wanted.result(), latin=True)
 
     def _one_by_one(self, loaded: Loaded, reader: "_Reader", stages: Stages) -> Retrieved:
         vector = None if reader.request.fusion == "words" else self._vector(loaded, reader.request.query)
@@ -141,10 +148,6 @@ class Retrieval:
         encoded = self._vectors.encode(loaded.embedder, [query], input_type="query", lane="query", gone=gone())
         vector: Vector = encoded.vectors[0]
         return vector
-
-    def _at[T](self, moment: str, generation: Generation, read: Callable[[Database], T]) -> T:
-        with stored.view(self._pool, generation, snapshot=moment) as database:
-            return read(database)
 
     @contextmanager
     def _place(self) -> Iterator[bool]:

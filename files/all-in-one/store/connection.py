@@ -20,7 +20,7 @@ Database = Connection[DictRow]
 
 CONNECT_TIMEOUT = 10  # seconds
 PATIENCE = 3  # seconds a request waits for a connection of the pool
-KEPT_OPEN = 3  # connections of a pool without work: what one search takes
+KEPT_OPEN = 2  # connections of a pool without work: what one search takes
 STATEMENT_TIMEOUT = 30_000  # milliseconds; a statement of this service that takes longer has gone wrong
 # Seconds after which the server would have said so itself: it is paused, or its disk hangs.
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT / 1000 + 5
