@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from psycopg.errors import DiskFull, LockNotAvailable
+from psycopg.errors import DiskFull, InvalidParameterValue, LockNotAvailable, UndefinedObject
 
 from app.languages import Languages, Vector, balance
 from app.models import Loaded
@@ -92,9 +92,9 @@ class Retrieval:
         stages.lap("analyse")
         with self._place() as spare:
             if spare and request.fusion == "hybrid":
-                # Where the disk has no room for the file by which a moment is shared, or somebody is about to take the
-                # tables away.
-                with suppress(DiskFull, LockNotAvailable):
+                # Where the disk has no room for the file by which a moment is shared, somebody is about to take the
+                # tables away, or the helper's view ended early: one by one meets what ended it.
+                with suppress(DiskFull, LockNotAvailable, UndefinedObject, InvalidParameterValue):
                     return self._side_by_side(loaded, reader, stages)
             return self._one_by_one(loaded, reader, stages)
 
@@ -106,8 +106,8 @@ class Retrieval:
             vector = self._vector(loaded, reader.request.query)
             either: list[Future[Any]] = [helper, moment]
             wait(either, return_when=FIRST_COMPLETED)
-            if not moment.done():
-                helper.result()  # raises what kept it from sharing a moment
+            if helper.done():
+                helper.result()  # raises: without a vector it ends only by what went wrong
             with stored.view(self._pool, reader.generation, snapshot=moment.result()) as database:
                 stages.lap("embed")
                 # Not before: the helper's view, whose moment this one has, lasts until it has a vector.
@@ -115,7 +115,7 @@ class Retrieval:
                 others = reader.nearest(database, vector, latin=False)
                 words, latin = helper.result()
                 stages.lap("vectors")
-                stages.lap("words")
+                stages.lap("words")  # nothing: they were read meanwhile
                 found = reader.join(database, vector, stored.nearest_first(latin, others), words)
         finally:
             helper.cancel()

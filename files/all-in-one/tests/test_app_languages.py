@@ -79,7 +79,7 @@ def test_a_search_reads_the_index_of_each_script(database: Database, two_languag
         f"CREATE INDEX of_all ON generation_{two_languages.id}_chunks USING hnsw (embedding vector_ip_ops)"
     )
     used = []
-    for script in (generations.LATIN, sql.SQL("NOT ({})").format(generations.LATIN)):
+    for script in (generations.LATIN, search.OTHERS):
         query = statement(
             "nearest_chunks", allowed=search.ALL, script=script, latin=generations.LATIN, **two_languages.tables
         )

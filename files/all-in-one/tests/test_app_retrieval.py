@@ -13,12 +13,14 @@ from psycopg.errors import DiskFull
 
 from app import filtering
 from app.reranking import Reranking
-from app.retrieval import Fusion, Request, Retrieval
+from app.retrieval import Request, Retrieval
 from app.searching import Search
 from app.settings import Settings
+from app.stages import Stages
 from store import generations
 from store import search as stored
 from store.connection import Database, connect
+from store.errors import NoGenerationError
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"id": "kept", "text": "The blue lamp stands in the hall."},
@@ -61,12 +63,12 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
     return arrange
 
 
-def results(box: Box, query: str, *, cores: int = 2, fusion: Fusion = "hybrid", **options: Any) -> list[dict[str, Any]]:
+def results(box: Box, query: str, *, cores: int = 2, **options: Any) -> list[dict[str, Any]]:
     services = box.services
     with closing(Retrieval(services.pool, services.vectors, cores=cores)) as retrieval:
         search = Search(retrieval, Reranking(top_k=20, deadline=2.0))
         found: list[dict[str, Any]] = search.run(
-            services.models.get, Request(query, options.pop("top_k", 3), "off", fusion, **options)
+            services.models.get, Request(query, options.pop("top_k", 3), "off", "hybrid", **options)
         )["results"]
     return found
 
@@ -128,6 +130,19 @@ def test_without_room_for_a_shared_moment_a_search_finds_the_same(box: Box, monk
 
     monkeypatch.setattr(stored, "share", refuse)
     assert results(box, "lamp") == expected
+
+
+def test_what_goes_wrong_with_the_words_is_what_the_search_says(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise NoGenerationError("gone while its words were read")
+
+    monkeypatch.setattr(stored, "frequencies", fail)
+    loaded, request = box.services.models.get(), Request("lamp", 3, "off", "hybrid")
+    with (
+        closing(Retrieval(box.services.pool, box.services.vectors, cores=2)) as retrieval,
+        pytest.raises(NoGenerationError, match="gone while"),
+    ):
+        retrieval.run(loaded, request, Stages(), documents=3)
 
 
 def test_who_waits_for_a_table_does_not_make_a_search_wait_for_itself(
