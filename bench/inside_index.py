@@ -32,7 +32,8 @@ from store import search as stored
 from store.connection import Database, conninfo
 from store.generations import Generation
 from store.migrate import migrate
-from store.results import places_text, vector_text
+from store.results import places_text
+from store.vectors import Matrix, vector_text
 from store.wanted import embedding_folder
 from text import analyser, chunker, sentences
 from text.analyser import Analyser
@@ -45,7 +46,6 @@ SEARCHES = 300
 PATIENCE = 120.0  # seconds for the models to load
 
 Places = dict[str, list[tuple[int, int]]]  # {lexeme: where in the text}
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Row = tuple[int, str, np.ndarray[Any, Any], Places]  # number, text, vector
 
 
@@ -74,9 +74,12 @@ def sentence_pairs(passages: dict[str, str], count: int) -> list[str]:
 
 @contextmanager
 def scratch_database(where: str) -> Iterator[str]:
-    """Connection string of an empty database on the same server, which is dropped afterwards."""
+    """Connection string of an empty database on the same server, which is dropped afterwards. One at a time."""
     name = sql.Identifier(DATABASE)
     with psycopg.connect(where, autocommit=True) as server:
+        alone = server.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [DATABASE]).fetchone()
+        if alone != (True,):  # it goes with the connection
+            raise SystemExit(f"bench: another run uses the database {DATABASE}: let it end, or stop its container")
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
         server.execute(sql.SQL("CREATE DATABASE {}").format(name))
         try:
@@ -132,7 +135,7 @@ def _build(database: Database, indexes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Vectors, dict[str, Any]]:
+def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Matrix, dict[str, Any]]:
     """Of all texts, and the seconds that they took; None where the same release was asked for the same ones before."""
     name = hashlib.sha256(json.dumps([embedder.release_id, *texts]).encode()).hexdigest()
     file = kept / f"{name[:16]}.npy"
@@ -150,7 +153,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Vect
     return vectors, {"embed_seconds": seconds}
 
 
-def _fill(database: Database, vectors: Vectors, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
+def _fill(database: Database, vectors: Matrix, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
     """One document of one chunk for each text."""
     generation = generations.serving(database)
     analysing = 0.0

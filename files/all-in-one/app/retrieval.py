@@ -6,7 +6,7 @@ which is less work.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from store.connection import Database, Pool
 from store.filters import Filter
 from store.generations import Generation
 from store.search import Candidate
+from store.vectors import Matrix
 
 CANDIDATES = 100  # of each kind, at least
 
@@ -60,11 +61,21 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class _Words:
-    """The chunks with the query's words, what words weigh in it, and the generation's totals of that moment."""
+    """The chunks with the query's words and their vectors, what words weigh in it, and the generation's totals then."""
 
     found: dict[int, Candidate]
+    vectors: Matrix
     weight: float
     generation: Generation
+
+    def compared(self, vector: Vector | None, near: Container[int]) -> dict[int, Candidate]:
+        """Those that are not `near` already, with their similarity where there is a `vector`."""
+        similarities = [0.0] * len(self.found) if vector is None else (self.vectors @ vector).tolist()
+        return {
+            chunk: found._replace(similarity=similarity)
+            for (chunk, found), similarity in zip(self.found.items(), similarities, strict=True)
+            if chunk not in near
+        }
 
 
 class Retrieval:
@@ -186,18 +197,13 @@ class _Reader:
     def words(self, database: Database) -> _Words:
         """Common words count only where there are no others."""
         generation = generations.get(database, self.generation.id)  # its totals of this moment
-        if self.request.fusion == "vectors":
-            return _Words({}, 0.0, generation)
-        terms = self._terms(database, generation)
-        chosen = telling(terms, generation.chunks)
-        weight = word_weight(terms, generation.chunks)
+        terms = [] if self.request.fusion == "vectors" else self._terms(database, generation)
+        chosen, weight = telling(terms, generation.chunks), word_weight(terms, generation.chunks)
         if self.request.fusion == "words":
             chosen, weight = chosen or [term for term in terms if term.chunks], 1.0
-        if not weight:
-            return _Words({}, weight, generation)
-        weights = {term.lexeme: term.weight for term in chosen}
-        found = stored.matching(database, generation, weights, self.limit, self.request.filters)
-        return _Words(found, weight, generation)
+        weights = {term.lexeme: term.weight for term in chosen} if weight else {}
+        found, vectors = stored.matching(database, generation, weights, self.limit, self.request.filters)
+        return _Words(found, vectors, weight, generation)
 
     def join(self, database: Database, vector: Vector | None, near: dict[int, Candidate], words: _Words) -> Retrieved:
         """The candidates of both kinds as one."""
@@ -206,7 +212,7 @@ class _Reader:
         if not centroids:
             # All in one script, or as good as: its own nearest are the nearest.
             near = dict(islice(near.items(), self.limit))
-        candidates = near | self._compared(database, vector, words.found, near)
+        candidates = near | words.compared(vector, near)
         scores = {chunk: found.score for chunk, found in words.found.items()}
         fused = fuse(balance(candidates, vector, centroids), scores, words.weight)
         order = best_per_document(fused, candidates)[: self.documents]
@@ -219,16 +225,6 @@ class _Reader:
             stored.passages(database, words.generation, order, self.lexemes),
             self.lexemes,
         )
-
-    def _compared(
-        self, database: Database, vector: Vector | None, words: dict[int, Candidate], near: dict[int, Candidate]
-    ) -> dict[int, Candidate]:
-        """Those that have words alone, with their similarity."""
-        alone = {chunk: found for chunk, found in words.items() if chunk not in near}
-        if vector is None or not alone:
-            return alone
-        known = stored.similarities(database, self.generation, vector.tolist(), list(alone))
-        return {chunk: found._replace(similarity=known[chunk]) for chunk, found in alone.items()}
 
     def _terms(self, database: Database, generation: Generation) -> list[Term]:
         found = stored.frequencies(database, generation, self.lexemes) if self.lexemes else {}

@@ -11,6 +11,7 @@ from store.documents import remove_chunks
 from store.generations import Generation
 from store.jobs import Item
 from store.statements import statement
+from store.vectors import vector_text
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,6 @@ def _insert(database: Database, generation: Generation, item: Item, chunks: Sequ
         "INSERT INTO indexed (document_id, generation_id, content_hash, chunks) VALUES (%s, %s, %s, %s)",
         [item.document_id, generation.id, item.content_hash, len(chunks)],
     )
-
-
-def vector_text(vector: Sequence[float]) -> str:
-    """pgvector's text form; nine digits keep a float32 as it is."""
-    return "[" + ",".join(f"{value:.9g}" for value in vector) + "]"
 
 
 def places_text(places: Sequence[tuple[int, int]]) -> str:

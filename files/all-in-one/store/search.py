@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 from psycopg import sql
 from psycopg.types.range import Range
 
 from store.connection import Database, Pool
 from store.filters import Filter, condition
 from store.generations import LATIN, Generation
-from store.results import vector_text
 from store.statements import statement
+from store.vectors import Matrix, received, vector_text
 
 # BM25's usual constants: how fast repetition saturates, and how much long chunks are held back.
 SATURATION = 1.2
@@ -113,15 +114,6 @@ def nearest_first(*found: Mapping[int, Candidate]) -> dict[int, Candidate]:
     return dict(sorted(together, key=lambda entry: (-entry[1].similarity, entry[0])))
 
 
-def similarities(
-    database: Database, generation: Generation, vector: Sequence[float], chunks: Sequence[int]
-) -> dict[int, float]:
-    """{chunk: inner product with the vector} of those of the chunks that there are."""
-    query = statement("chunk_similarities", **generation.tables)
-    rows = database.execute(query, {"vector": vector_text(vector), "chunks": list(chunks)}).fetchall()
-    return {row["id"]: row["similarity"] for row in rows}
-
-
 def _count(database: Database, filters: Sequence[Filter]) -> int:
     """How many documents the filters allow, counted no further than matters."""
     holds, values = condition(filters)
@@ -148,28 +140,29 @@ def matching(
     weights: Mapping[str, float],
     limit: int,
     filters: Sequence[Filter] = (),
-) -> dict[int, Candidate]:
-    """{chunk: candidate} of the `limit` best chunks by BM25 of documents that `filters` allow, best first.
+) -> tuple[dict[int, Candidate], Matrix]:
+    """{chunk: candidate} of the `limit` best chunks by BM25 of documents that `filters` allow, best first, and vectors.
 
-    `weights` are the lexemes' inverse frequencies.
+    The chunks' vectors are in the same order. `weights` are the lexemes' inverse frequencies.
     """
     if not weights or not generation.chunks:
-        return {}
+        return {}, np.empty((0, generation.dimension), np.float32)
     holds, values = condition(filters)
     allowed = ALLOWED_CHUNKS.format(condition=holds, **generation.tables) if filters else ALL
-    rows = database.execute(
-        statement("matching_chunks", allowed=allowed, latin=LATIN, **generation.tables),
-        {
-            "lexemes": list(weights),
-            "weights": list(weights.values()),
-            "saturation": SATURATION,
-            "length_weight": LENGTH_WEIGHT,
-            "mean_length": max(1.0, generation.lexemes / generation.chunks),
-            "limit": limit,
-            **values,
-        },
-    ).fetchall()
-    return {row["id"]: Candidate(row["document_id"], row["latin"], score=row["score"]) for row in rows}
+    query = statement("matching_chunks", allowed=allowed, latin=LATIN, **generation.tables)
+    wanted = {
+        "lexemes": list(weights),
+        "weights": list(weights.values()),
+        "saturation": SATURATION,
+        "length_weight": LENGTH_WEIGHT,
+        "mean_length": max(1.0, generation.lexemes / generation.chunks),
+        "limit": limit,
+        **values,
+    }
+    with database.cursor(binary=True) as cursor:
+        rows = cursor.execute(query, wanted).fetchall()
+    found = {row["id"]: Candidate(row["document_id"], row["latin"], score=row["score"]) for row in rows}
+    return found, received([row["vector"] for row in rows], generation.dimension)
 
 
 def centroids(database: Database, generation: Generation) -> dict[bool, list[float]]:

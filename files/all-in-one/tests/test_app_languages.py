@@ -12,9 +12,10 @@ from store import generations, search
 from store.connection import Database
 from store.filters import Filter
 from store.generations import Generation, get
-from store.results import IndexedChunk, vector_text
+from store.results import IndexedChunk
 from store.search import Candidate
 from store.statements import statement
+from store.vectors import vector_text
 
 DIMENSION = 32
 LATIN, HANGUL, ANSWER = 0, 1, 2  # axes: what all texts of a script share, and what the question is about

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import psycopg
+import pytest
 
-from bench.inside_index import measure, sentence_pairs
+from bench.inside_index import measure, scratch_database, sentence_pairs
 
 PASSAGES = {
     "ko": "반품은 7일 안에 됩니다. 환불은 사흘 걸립니다. 배송은 무료입니다. 쿠폰은 한 장입니다. 전화로 하세요.",
@@ -49,3 +50,14 @@ def test_vectors_of_an_earlier_run_are_not_computed_again(
     again = measure(empty_database, texts, ["쿠폰", "refund"], tmp_path)
     assert first["embed_seconds"] is not None and again["embed_seconds"] is None
     assert again["recall@10"] == 1.0
+
+
+def test_a_second_run_leaves_the_first_ones_database_alone(empty_database: str) -> None:
+    with scratch_database(empty_database) as scratch:
+        with pytest.raises(SystemExit, match="another run"), scratch_database(empty_database):
+            pass
+        psycopg.connect(scratch).close()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(scratch)
+    with scratch_database(empty_database) as scratch:
+        psycopg.connect(scratch).close()

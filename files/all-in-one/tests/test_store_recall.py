@@ -7,7 +7,7 @@ from psycopg import sql
 from store import generations, recall, search
 from store.connection import Database
 from store.generations import Generation
-from store.results import vector_text
+from store.vectors import vector_text
 
 CHUNKS, DIMENSION, SAMPLE = 3000, 32, 40
 

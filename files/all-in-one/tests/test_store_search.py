@@ -1,7 +1,9 @@
 """What is written of a document, and what a search finds of it."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from store import documents, jobs, results, search
@@ -33,7 +35,8 @@ def bm25(database: Database, generation: Generation, *lexemes: str) -> list[str]
     generation = get(database, generation.id)
     found = search.frequencies(database, generation, lexemes)
     weights = {lexeme: search.inverse_frequency(generation, chunks) for lexeme, chunks in found.items()}
-    return [found.document_id for found in search.matching(database, generation, weights, 10).values()]
+    candidates, _ = search.matching(database, generation, weights, 10)
+    return [candidate.document_id for candidate in candidates.values()]
 
 
 def test_the_nearest_vector_comes_first(database: Database, generation: Generation) -> None:
@@ -51,6 +54,16 @@ def test_more_candidates_than_the_index_looks_at_by_default(database: Database, 
         index(database, generation, f"d{number}", chunk(number % 32, "word"))
     with database.transaction():
         assert len(search.nearest(database, generation, direction(0), 60)) == 60
+
+
+def test_what_has_a_word_comes_with_its_vector(database: Database, generation: Generation) -> None:
+    slanted = [0.6, -0.8] + 30 * [0.0]
+    for document, vector in (("a", direction(1)), ("b", slanted), ("c", direction(2))):
+        index(database, generation, document, replace(chunk(0, f"word {document}"), vector=vector))
+    found, vectors = search.matching(database, get(database, generation.id), {"word": 1.0, "b": 1.0}, 2)
+    assert [candidate.document_id for candidate in found.values()] == ["b", "a"]
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, np.array([slanted, direction(1)], np.float32))
 
 
 def test_a_rare_word_weighs_more_than_a_common_one(database: Database, generation: Generation) -> None:

@@ -10,7 +10,7 @@ WITH best AS (
     ORDER BY score DESC, chunk_id
     LIMIT %(limit)s
 )
-SELECT chunk_id AS id, document_id, {latin} AS latin, score
+SELECT chunk_id AS id, document_id, {latin} AS latin, score, vector_send(embedding) AS vector
 FROM best
 JOIN {chunks} ON id = chunk_id
 ORDER BY score DESC, id
