@@ -28,7 +28,7 @@ from store.connection import Database, Pool
 from store.filters import Filter
 from store.generations import Generation
 from store.search import Candidate
-from store.vectors import Matrix
+from store.vectors import Matrix, vector_text
 
 CANDIDATES = 100  # of each kind, at least
 
@@ -111,10 +111,11 @@ class Retrieval:
 
     def _side_by_side(self, loaded: Loaded, reader: "_Reader", stages: Stages) -> Retrieved:
         moment: Future[str] = Future()
-        wanted: Future[Vector] = Future()
+        wanted: Future[str] = Future()
         helper = self._beside.submit(self._words_and_latin, reader, moment, wanted)
         try:
             vector = self._vector(loaded, reader.request.query)
+            text = vector_text(vector.tolist())  # once for both
             either: list[Future[Any]] = [helper, moment]
             wait(either, return_when=FIRST_COMPLETED)
             if helper.done():
@@ -122,8 +123,8 @@ class Retrieval:
             with stored.view(self._pool, reader.generation, snapshot=moment.result()) as database:
                 stages.lap("embed")
                 # Not before: the helper's view, whose moment this one has, lasts until it has a vector.
-                wanted.set_result(vector)
-                others = reader.nearest(database, vector, latin=False)
+                wanted.set_result(text)
+                others = reader.nearest(database, text, latin=False)
                 words, latin = helper.result()
                 stages.lap("vectors")
                 stages.lap("words")  # nothing: they were read meanwhile
@@ -135,7 +136,7 @@ class Retrieval:
         return found
 
     def _words_and_latin(
-        self, reader: "_Reader", moment: Future[str], wanted: Future[Vector]
+        self, reader: "_Reader", moment: Future[str], wanted: Future[str]
     ) -> tuple[_Words, dict[int, Candidate]]:
         """The half of a search that begins without a vector. Its view is the one that the other half shares."""
         with stored.view(self._pool, reader.generation) as database:
@@ -147,7 +148,7 @@ class Retrieval:
         vector = None if reader.request.fusion == "words" else self._vector(loaded, reader.request.query)
         stages.lap("embed")
         with stored.view(self._pool, reader.generation) as database:
-            near = {} if vector is None else reader.nearest(database, vector)
+            near = {} if vector is None else reader.nearest(database, vector_text(vector.tolist()))
             stages.lap("vectors")
             matching = reader.words(database)
             stages.lap("words")
@@ -189,10 +190,9 @@ class _Reader:
         """Chunks of each kind."""
         return max(CANDIDATES, 3 * self.request.top_k)
 
-    def nearest(self, database: Database, vector: Vector, *, latin: bool | None = None) -> dict[int, Candidate]:
+    def nearest(self, database: Database, vector: str, *, latin: bool | None = None) -> dict[int, Candidate]:
         """{chunk: candidate} of the nearest of each script, or of one."""
-        filters = self.request.filters
-        return stored.nearest(database, self.generation, vector.tolist(), self.limit, filters, latin=latin)
+        return stored.nearest(database, self.generation, vector, self.limit, self.request.filters, latin=latin)
 
     def words(self, database: Database) -> _Words:
         """Common words count only where there are no others."""
