@@ -70,7 +70,8 @@ class _Words:
 
     def compared(self, vector: Vector | None, near: Container[int]) -> dict[int, Candidate]:
         """Those that are not `near` already, with their similarity where there is a `vector`."""
-        similarities = [0.0] * len(self.found) if vector is None else (self.vectors @ vector).tolist()
+        # Summed row by row: a matrix product may give equal rows unequal sums.
+        similarities = [0.0] * len(self.found) if vector is None else (self.vectors * vector).sum(axis=1).tolist()
         return {
             chunk: found._replace(similarity=similarity)
             for (chunk, found), similarity in zip(self.found.items(), similarities, strict=True)

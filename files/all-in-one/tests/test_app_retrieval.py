@@ -4,8 +4,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from box import HASHES, Box, running_app, running_worker
 from psycopg import sql
@@ -13,7 +14,7 @@ from psycopg.errors import DiskFull
 
 from app import filtering
 from app.reranking import Reranking
-from app.retrieval import Request, Retrieval
+from app.retrieval import Request, Retrieval, _Words
 from app.searching import Search
 from app.settings import Settings
 from app.stages import Stages
@@ -21,6 +22,7 @@ from store import generations
 from store import search as stored
 from store.connection import Database, connect
 from store.errors import NoGenerationError
+from store.generations import Generation
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"id": "kept", "text": "The blue lamp stands in the hall."},
@@ -128,6 +130,14 @@ def test_a_chunk_far_from_the_question_that_has_its_word_is_compared_all_the_sam
     assert near_ones and "far" not in near_ones
     for document in [*near, {"id": "far"}]:
         box.client.delete(f"/documents/{document['id']}")
+
+
+def test_chunks_of_one_text_are_equally_near() -> None:
+    chance = np.random.default_rng(0)
+    row, vector = chance.normal(size=(2, 384)).astype(np.float32)
+    found = {number: stored.Candidate(str(number), latin=True) for number in range(99)}
+    words = _Words(found, np.tile(row, (99, 1)), 0.0, cast("Generation", None))
+    assert len({candidate.similarity for candidate in words.compared(vector, {}).values()}) == 1
 
 
 def test_without_room_for_a_shared_moment_a_search_finds_the_same(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
