@@ -148,6 +148,16 @@ def test_without_postgres_it_says_when_to_come_back_and_recovers(
     outside.put_document(key, f"after-{name}", "It works again.")
 
 
+def test_postgres_reads_again_what_it_had_in_memory_when_it_stopped(key: str) -> None:
+    assert found(key, "E-417")
+    since = vm("date +%s").strip()
+    with stopped():
+        assert int(vm(f"stat --format=%s {POSTGRES_DATA}/autoprewarm.blocks")) > 0
+    told = "autoprewarm successfully prewarmed"
+    eventually(lambda: told in vm(f"docker logs --since {since} onebox-postgres-1 2>&1"))
+    eventually(is_ready)
+
+
 def test_a_document_that_cannot_be_indexed_is_parked_and_others_flow(key: str) -> None:
     """Postgres refuses its chunks, and nobody else's: there is no text known that the worker itself stumbles over."""
     chunks = f"generation_{stored.generation()}_chunks"
