@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 from payload_process import Process, environment, run
+from waiting import PATIENCE, eventually
 
 from store.connection import connect
 
 SECRET = "비밀스러운내용"  # in every text, id, key and header below
-PATIENCE = 60.0  # seconds
 
 
 class Box:
@@ -51,6 +50,10 @@ class Box:
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.text(name).splitlines()]
+
+    def requests(self) -> dict[str, dict[str, Any]]:
+        """{request id: the app's line about it}, which it writes when the answer is already on its way."""
+        return {line["request_id"]: line for line in self.lines("app") if line["event"] == "request"}
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +102,9 @@ def test_no_line_quotes_a_text_an_id_or_a_key(box: Box) -> None:
     with socket.create_connection(("127.0.0.1", int(box.container["APP_PORT"]))) as client:
         client.sendall(f"NOT HTTP {SECRET}\r\n\r\n".encode())
         client.recv(4096)
-    give_up = time.monotonic() + PATIENCE
-    while "attempt_failed" not in box.text("worker") or '"indexed"' not in box.text("worker"):
-        assert time.monotonic() < give_up, box.text("worker")
-        time.sleep(0.05)
+    eventually(lambda: "attempt_failed" in box.text("worker") and '"indexed"' in box.text("worker"))
+
+    eventually(lambda: {identity for _, identity, _ in asked} <= box.requests().keys())
 
     statuses = [status for status, _, _ in asked]
     assert statuses == [200, 400, 200, 404, 200, 202, 202, 400, 400, 200, 404, 200, 200, 401, 200]
@@ -111,13 +113,13 @@ def test_no_line_quotes_a_text_an_id_or_a_key(box: Box) -> None:
             assert secret not in box.text(name), (name, secret)
         assert all({"time", "level", "event"} <= line.keys() for line in box.lines(name))
     # Every answer names its line.
-    logged = {line["request_id"]: line for line in box.lines("app") if line["event"] == "request"}
+    logged = box.requests()
     assert [logged[identity]["status"] for _, identity, _ in asked] == statuses
 
 
 def test_a_well_formed_id_is_taken_over_and_returned(box: Box) -> None:
     assert box.ask("POST", "/search", b"{", identity="trace-7.a_B")[1] == "trace-7.a_B"
-    assert any(line.get("request_id") == "trace-7.a_B" for line in box.lines("app"))
+    eventually(lambda: "trace-7.a_B" in box.requests())
     for odd in ("two words", "x" * 65, 'quote"', "비밀"):
         assert box.ask("GET", "/livez", identity=odd)[1] != odd
 
