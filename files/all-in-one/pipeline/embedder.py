@@ -133,7 +133,8 @@ class Embedder:
         if self.folder is None:
             return EncodedTexts(self._fallback.encode(texts, prefix), [0] * len(texts), [False] * len(texts))
         sizes = [min(self.max_length, 2 + (len(prefix) + len(text)) // CHARACTERS_PER_TOKEN) for text in texts]
-        with self.engine.lanes.named(lane or self.lane_for(texts)).job(sum(sizes), gone=gone) as job:
+        chosen_lane = self.engine.lanes.named(lane or self.lane_for(texts))
+        with chosen_lane.job(sum(sizes), sequences=len(texts), gone=gone) as job:
             parts = []
             for start in range(0, max(1, len(texts)), ORDERED_AT_ONCE):
                 chosen = texts[start : start + ORDERED_AT_ONCE]

@@ -23,7 +23,7 @@ LOWEST_PRIORITY = 19  # a nice value: about a seventieth of the weight of 0
 IDLE = 5.0  # seconds after which a thread without work ends
 # How fast the past fades from the measured speed, per sequence: the last twenty or so count.
 FADING = 0.95
-SEQUENCE = 512  # tokens: what a job takes in one turn at most, about
+SEQUENCE = 512  # tokens: what a job takes in one turn at most
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Limits:
 class Job:
     """Sequences that belong together, in a lane. Made by `Lane.job`."""
 
-    def __init__(self, lane: "Lane", tokens: int, gone: Callable[[], bool] | None) -> None:
+    def __init__(self, lane: "Lane", tokens: int, turn: int, gone: Callable[[], bool] | None) -> None:
         self.tokens_left = tokens
+        self.turn = turn  # tokens of one sequence, about
         self.gone = gone or (lambda: False)
         self.work: Callable[[int], int] = lambda _: 0
         self.waiting: deque[int] = deque()
@@ -88,12 +89,16 @@ class Lane:
         self._recent_tokens = self._recent_seconds = 0.0
 
     @contextmanager
-    def job(self, tokens: int, *, gone: Callable[[], bool] | None = None) -> Iterator[Job]:
+    def job(
+        self, tokens: int, *, sequences: int | None = None, gone: Callable[[], bool] | None = None
+    ) -> Iterator[Job]:
         """Room for a job of about so many tokens; `gone()` turns true when nobody waits for its result any more.
 
+        Without the number of `sequences` that these are in, each is taken for as long as they get.
         OverloadedError when the lane is full or the predicted wait is too long.
         """
-        job = Job(self, tokens, gone)
+        turn = min(SEQUENCE, math.ceil(tokens / sequences)) if sequences else SEQUENCE
+        job = Job(self, tokens, turn, gone)
         with self._changed:
             self._admit(job)
         try:
@@ -148,8 +153,8 @@ class Lane:
     def _admit(self, job: Job) -> None:
         """Take a job in, or refuse it and say when there will be room: when what is here has shrunk enough."""
         limits, here = self.limits, len(self._jobs)
-        # Jobs take turns: each of the others gets at most as far as this one before this one is done.
-        ahead = sum(min(other.tokens_left, max(job.tokens_left, SEQUENCE)) for other in self._jobs)
+        # Jobs take turns: each of the others gets at most as far as this one, or one turn, before this one is done.
+        ahead = sum(min(other.tokens_left, max(job.tokens_left, other.turn)) for other in self._jobs)
         excess = [
             self._seconds(ahead) - limits.wait,
             self._seconds(self._tokens() + job.tokens_left - limits.tokens) if here else 0.0,

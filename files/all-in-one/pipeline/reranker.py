@@ -105,8 +105,9 @@ class Reranker:
         characters = sum(len(query) + len(candidate) for candidate in candidates)
         chosen = lane or ("query" if characters <= QUERY_CHARACTERS else "bulk")
         most = self._tokens.max_length * len(candidates)
-        with self.engine.lanes.named(chosen).job(min(most, characters // CHARACTERS_PER_TOKEN), gone=gone) as job:
-            job.each(judge, range(len(candidates)))
+        tokens, pairs = min(most, characters // CHARACTERS_PER_TOKEN), len(candidates)
+        with self.engine.lanes.named(chosen).job(tokens, sequences=pairs, gone=gone) as job:
+            job.each(judge, range(pairs))
         return logits
 
     def fitting(self, query: str, candidates: Sequence[str], seconds: float) -> int:

@@ -212,6 +212,25 @@ def test_a_short_job_is_let_in_beside_a_long_one_since_they_take_turns() -> None
         assert bulk.count == 2
 
 
+def test_a_question_is_let_in_beside_many_jobs_of_short_sequences() -> None:
+    """As where several searches are being reranked: a pair of each is ahead of it, not the longest that there are."""
+    query = Lanes(1).query
+    with query.job(1000) as job:
+        run_one(job, 1000, 1.0)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(query.job(20 * 60, sequences=20))
+        query.limits = Limits(wait=2.0)
+        with query.job(15):
+            assert query.count == 9
+        query.limits = Limits()
+        for _ in range(4):
+            stack.enter_context(query.job(4 * 512, sequences=4))
+        query.limits = Limits(wait=2.0)
+        with pytest.raises(OverloadedError), query.job(15):
+            pass
+
+
 def test_counted_tokens_replace_the_estimate() -> None:
     bulk = Lanes(1).bulk
     with bulk.job(1000) as job:
