@@ -26,14 +26,14 @@ from app.retrieval import Request
 from app.services import Services, make
 from app.settings import Settings
 from bench.figures import latency
-from pipeline.embedder import Embedder
+from pipeline.embedder import Embedder, Vectors
 from store import generations, recall, switching
 from store import search as stored
 from store.connection import Database, conninfo
 from store.generations import Generation
 from store.migrate import migrate
 from store.results import places_text
-from store.vectors import Matrix, vector_text
+from store.vectors import vector_text
 from store.wanted import embedding_folder
 from text import analyser, chunker, sentences
 from text.analyser import Analyser
@@ -135,7 +135,7 @@ def _build(database: Database, indexes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Matrix, dict[str, Any]]:
+def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Vectors, dict[str, Any]]:
     """Of all texts, and the seconds that they took; None where the same release was asked for the same ones before."""
     name = hashlib.sha256(json.dumps([embedder.release_id, *texts]).encode()).hexdigest()
     file = kept / f"{name[:16]}.npy"
@@ -153,7 +153,7 @@ def _vectors(embedder: Embedder, texts: Sequence[str], kept: Path) -> tuple[Matr
     return vectors, {"embed_seconds": seconds}
 
 
-def _fill(database: Database, vectors: Matrix, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
+def _fill(database: Database, vectors: Vectors, words: Analyser, texts: Sequence[str]) -> dict[str, Any]:
     """One document of one chunk for each text."""
     generation = generations.serving(database)
     analysing = 0.0
