@@ -12,13 +12,14 @@ from typing import Any
 from bench import report
 from bench.box import Box, manifest
 from bench.inputs import Inputs, make_inputs
-from bench.parts import identity, index, memory, methods, over_http, quota, rerank
+from bench.parts import identity, index, memory, methods, over_http, products, quota, rerank
 from bench.system import cpu_ticks, machine, stolen
 from modelbuild.progress import say
 from modelbuild.watch import Log
 
 PARTS: dict[str, Callable[[Box, Inputs, int], dict[str, Any]]] = {
     "methods": methods.measure,
+    "products": products.measure,
     "rerank": rerank.measure,
     "identity": identity.measure,
     "memory": memory.measure,

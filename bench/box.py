@@ -1,5 +1,6 @@
 """Where things are on the VM that is measured: the deployment, its models, their snapshots, its address and image."""
 
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,11 @@ class Box:
         """ID of the image that the app runs from."""
         container = self._compose("ps", "--quiet", "app")
         return _output("docker", "inspect", "--format", "{{.Image}}", container)
+
+    def allocator(self) -> dict[str, str]:
+        """The C library's settings that the app's image brings: what computes as the app does needs them too."""
+        variables = json.loads(_output("docker", "inspect", "--format", "{{json .Config.Env}}", self.image()))
+        return dict(pair.split("=", 1) for pair in variables if pair.startswith("GLIBC_TUNABLES="))
 
     def _compose(self, *arguments: str) -> str:
         return _output("docker", "compose", "--project-directory", str(self.deployment), *arguments)

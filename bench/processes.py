@@ -1,9 +1,11 @@
 """A method in a process of its own, and what is asked of it there."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
@@ -11,6 +13,23 @@ from typing import Any
 from bench.system import cpu_seconds, memory, peak_mb
 
 _method: Any = None  # of this process
+
+
+@contextmanager
+def _set(environment: Mapping[str, str]) -> Iterator[None]:
+    """These variables for what is started meanwhile: the C library reads its own as a process starts."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name in environment:
+            os.environ.pop(name)
+        os.environ.update(before)
+
+
+def _nothing() -> None:
+    """Has the process started, and its method loaded."""
 
 
 def _load(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -21,9 +40,14 @@ def _load(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
 class Worker:
     """One process that keeps one method loaded, and does one thing at a time."""
 
-    def __init__(self, make: Callable[..., Any], **arguments: Any) -> None:
+    def __init__(
+        self, make: Callable[..., Any], *, environment: Mapping[str, str] | None = None, **arguments: Any
+    ) -> None:
+        """`make(**arguments)` gives the method, with these variables besides those of this process."""
         # Spawned, not forked: threads and memory of this process are none of the method's.
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _load, (make, arguments))
+        with _set(environment or {}):
+            self._pool.submit(_nothing).result()
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The result of `function(method, *arguments)` over there."""

@@ -123,6 +123,8 @@ def _preamble(results: Results) -> list[str]:
 def _figures(results: Results) -> Iterator[list[str]]:
     if "methods" in results:
         yield _method_table(results["methods"])
+    if results.get("products"):
+        yield _products_table(results["products"])
     if "rerank" in results:
         yield _rerank_table(results["rerank"])
     if "memory" in results:
@@ -153,6 +155,20 @@ def _method_table(measured: Results) -> list[str]:
             f"| {found['idle']['p50_ms']:.1f} ms | {found['idle']['p95_ms']:.1f} ms "
             f"| {found['beside_bulk']['p95_ms']:.0f} ms | {found['cpu_s_per_1000']:.1f} | {found['peak_mb']:.0f} "
             f"| {found['cosine']['mean']:.4f}, {found['cosine']['min']:.4f} |"
+        )
+    return lines
+
+
+def _products_table(measured: Results) -> list[str]:
+    lines = [
+        f"| the products of {measured['tokens']} tokens and nothing else, {measured['weights_mb']:.0f} MB of weights "
+        "| in the cache | from memory | reading memory |",
+        "|---|---|---|---|",
+    ]
+    for threads, found in measured["threads"].items():
+        lines.append(
+            f"| threads: {threads} | {found['cache_ms']:.1f} ms | {found['memory_ms']:.1f} ms "
+            f"| {measured['read_gb_per_s'][threads]:.1f} GB/s |"
         )
     return lines
 

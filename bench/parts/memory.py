@@ -17,7 +17,7 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     """Resident memory of a fresh process: loaded, after 1,000 texts, after 20,000 that have every length."""
     texts = inputs.many(LATE)
     found: dict[str, Any] = {"lengths": describe([inputs.maker.tokens(text) for text in texts])}
-    with Worker(Onebox, release=box.embedding) as worker:
+    with Worker(Onebox, environment=box.allocator(), release=box.embedding) as worker:
         found["loaded"] = worker.do(processes.resident)
         for start in range(0, LATE, STEP):
             worker.do(processes.embed_only, texts[start : start + STEP])

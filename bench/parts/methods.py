@@ -1,7 +1,7 @@
 """Part `methods`: the ways to embed side by side on the same texts, taking turns so that noise meets all alike."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,19 @@ REFERENCE = "original, float"
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as it is measured: how to load it, and its batch size where it has one."""
+    """A method as it is measured: how to load it, its batch size where it has one, and variables that it runs with."""
 
     make: Callable[..., Any]
     arguments: dict[str, Any]
     batch_size: int | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     """Figures by method: speed, latency, memory, and agreement with the float model."""
     entries = _entries(box)
     sweeps = _choose_batch_sizes(entries, inputs)
-    workers = {name: Worker(entry.make, **entry.arguments) for name, entry in entries.items()}
+    workers = {name: _worker(entry) for name, entry in entries.items()}
     try:
         found = _throughput(entries, workers, inputs, rounds)
         _query_latency(entries, workers, inputs, rounds, found)
@@ -61,9 +62,13 @@ def _entries(box: Box) -> dict[str, Entry]:
         "sentence-transformers": Entry(embedders.SentenceTransformers, torch),
         "fastembed, default batch": Entry(embedders.FastEmbed, fast, default),
         "fastembed, best batch": Entry(embedders.FastEmbed, fast),
-        "onebox": Entry(embedders.Onebox, {"release": box.embedding}),
-        "onebox, one thread": Entry(embedders.Onebox, {"release": box.embedding, "threads": 1}),
+        "onebox": Entry(embedders.Onebox, {"release": box.embedding}, None, box.allocator()),
+        "onebox, one thread": Entry(embedders.Onebox, {"release": box.embedding, "threads": 1}, None, box.allocator()),
     }
+
+
+def _worker(entry: Entry) -> Worker:
+    return Worker(entry.make, environment=entry.environment, **entry.arguments)
 
 
 def _choose_batch_sizes(entries: dict[str, Entry], inputs: Inputs) -> dict[str, dict[int, float]]:
@@ -72,7 +77,7 @@ def _choose_batch_sizes(entries: dict[str, Entry], inputs: Inputs) -> dict[str, 
     for name in ("sentence-transformers", "fastembed, best batch"):
         entry = entries[name]
         # A process that is thrown away: large batches leave their mark on memory.
-        with Worker(entry.make, **entry.arguments) as worker:
+        with _worker(entry) as worker:
             worker.do(processes.embed, inputs.mixed[:32], 1)
             sweep = {}
             for size in BATCH_SIZES:
@@ -80,7 +85,7 @@ def _choose_batch_sizes(entries: dict[str, Entry], inputs: Inputs) -> dict[str, 
         best = max(sweep, key=lambda size: sweep[size])
         say("methods", f"{name}: batch size {best} is best, {sweep[best]:.0f} texts/s")
         sweeps[name] = sweep
-        entries[name] = Entry(entry.make, entry.arguments, best)
+        entries[name] = replace(entry, batch_size=best)
     return sweeps
 
 

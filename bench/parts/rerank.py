@@ -37,7 +37,7 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
 
 def _workers(box: Box) -> tuple[dict[str, Worker], str]:
     """The methods, and which of them is the float model."""
-    onebox = Worker(rerankers.OneboxReranker, release=box.reranker)
+    onebox = Worker(rerankers.OneboxReranker, environment=box.allocator(), release=box.reranker)
     plain = graphs.original_reranker(box)
     if plain is None:
         snapshot = box.snapshot(box.reranker)

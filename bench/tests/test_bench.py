@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from bench import report
 from bench.figures import cosines, difference, latency, percentile, speed
+from bench.processes import Worker
 from bench.system import Throttling, memory, peak_mb, stolen, throttling
 from bench.texts import describe, every_length, mixed_lengths, padding_share, read_material
 
@@ -121,6 +123,28 @@ def test_ratios_stand_beside_what_was_aimed_at() -> None:
     assert "| mixed lengths, texts/s by the original's way | 4.50 | at least 4.2 | yes |" in table
     assert "| one short query, p50 by the original's way | 0.62 | at most 0.5 | no |" in table
     assert "rerank" not in table  # it was not measured
+
+
+def test_products_stand_beside_what_reads_their_weights() -> None:
+    threads = {"1": {"cache_ms": 3.5, "memory_ms": 5.25}, "2": {"cache_ms": 2.0, "memory_ms": 4.0}}
+    measured = {"tokens": 10, "weights_mb": 21.2, "threads": threads, "read_gb_per_s": {"1": 9.3, "2": 18.6}}
+    table = report.markdown(results() | {"products": measured})
+    assert "| threads: 1 | 3.5 ms | 5.2 ms | 9.3 GB/s |" in table
+    assert "| threads: 2 | 2.0 ms | 4.0 ms | 18.6 GB/s |" in table
+
+
+def test_a_release_that_is_not_quantised_has_no_products_to_show() -> None:
+    assert report.markdown(results() | {"products": {}}) == report.markdown(results())
+
+
+def test_a_method_runs_with_its_own_variables() -> None:
+    with Worker(dict, environment={"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}) as own, Worker(dict) as other:
+        assert own.do(variable, "GLIBC_TUNABLES") == "glibc.malloc.hugetlb=1"
+        assert other.do(variable, "GLIBC_TUNABLES") == os.environ.get("GLIBC_TUNABLES")
+
+
+def variable(_: Any, name: str) -> str | None:
+    return os.environ.get(name)
 
 
 def test_an_index_is_measured_by_the_time_of_a_search_and_by_what_it_finds() -> None:
