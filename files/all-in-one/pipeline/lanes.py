@@ -58,15 +58,15 @@ class Job:
         """Replace the estimate of the tokens that are left, now that they are counted."""
         self._lane.resize(self, tokens)
 
-    def each(self, work: Callable[[int], int], order: Sequence[int]) -> None:
+    def each(self, work: Callable[[int], int], order: Sequence[int], *, until: float | None = None) -> None:
         """Call `work(i)`, which returns the tokens it took, for every i in `order`, spread over the lane's threads.
 
-        The first error is raised once what was begun has ended; nothing is begun after it. AbandonedError once nobody
-        waits for the result any more.
+        What is not begun at `until` (time.monotonic() seconds) is left out. The first error is raised once what was
+        begun has ended; nothing is begun after it. AbandonedError once nobody waits for the result any more.
         """
         self.work = work
-        if order:
-            self._lane.run(self, order)
+        if order and (until is None or time.monotonic() < until):
+            self._lane.run(self, order, until)
         if self.error:
             raise self.error
 
@@ -85,7 +85,7 @@ class Lane:
         self._jobs: set[Job] = set()
         self._turns: deque[Job] = deque()  # those with a sequence to begin
         self._workers = self._idle = 0
-        self._callers = threading.BoundedSemaphore(threads)
+        self._running = 0  # sequences, never more than there are threads
         self._recent_tokens = self._recent_seconds = 0.0
 
     @contextmanager
@@ -131,24 +131,28 @@ class Lane:
         with self._changed:
             job.tokens_left = tokens
 
-    def run(self, job: Job, order: Sequence[int]) -> None:
-        """Run `job.work` for each of `order`; `job.error` says what stopped it."""
-        if len(order) == 1 and self._priority is None:
-            # A single sequence gains nothing from another thread.
-            with self._callers:
-                job.running = 1
-                self._run_one(job, order[0])
-                job.running = 0
-            return
+    def run(self, job: Job, order: Sequence[int], until: float | None) -> None:
+        """Run `job.work` for each of `order` that begins in time; `job.error` says what stopped it."""
         job.done.clear()
         with self._changed:
-            job.waiting.extend(order)
-            self._turns.append(job)
-            for _ in range(min(self.threads - self._workers, len(order) - self._idle)):
-                self._workers += 1
-                threading.Thread(target=self._work, name=f"{self.name}-lane", daemon=True).start()
-            self._changed.notify(len(order))
-        job.done.wait()
+            # A single sequence that need not wait gains nothing from another thread.
+            here = len(order) == 1 and self._priority is None and not self._turns and self._running < self.threads
+            if here:
+                self._begin(job)
+            else:
+                job.waiting.extend(order)
+                self._turns.append(job)
+                waiting = sum(len(other.waiting) for other in self._turns)
+                for _ in range(min(self.threads - self._workers, waiting - self._idle)):
+                    self._workers += 1
+                    threading.Thread(target=self._work, name=f"{self.name}-lane", daemon=True).start()
+                self._changed.notify(len(order))
+        if here:
+            self._run_one(job, order[0])
+            self._end(job)
+        if not job.done.wait(None if until is None else max(0.0, until - time.monotonic())):
+            self._leave_out(job)
+            job.done.wait()
 
     def _admit(self, job: Job) -> None:
         """Take a job in, or refuse it and say when there will be room: when what is here has shrunk enough."""
@@ -187,24 +191,25 @@ class Lane:
         while taken := self._take():
             job, index = taken
             self._run_one(job, index)
-            with self._changed:
-                job.running -= 1
-                self._end_if_over(job)
+            self._end(job)
 
     def _take(self) -> tuple[Job, int] | None:
         """The next sequence of the job whose turn it is; None when this thread is to end."""
         with self._changed:
             while True:
-                while self._turns:
+                while self._turns and self._running < self.threads:
                     job = self._turns.popleft()
                     if job.error or job.gone():
                         job.waiting.clear()
                         job.error = job.error or AbandonedError()
+                    if not job.waiting:
+                        self._tell_if_over(job)
+                        continue
+                    index = job.waiting.popleft()
                     if job.waiting:
-                        job.running += 1
                         self._turns.append(job)
-                        return job, job.waiting.popleft()
-                    self._end_if_over(job)
+                    self._begin(job)
+                    return job, index
                 self._idle += 1
                 told = self._changed.wait(IDLE)
                 self._idle -= 1
@@ -229,7 +234,27 @@ class Lane:
                 self._recent_tokens = self._recent_tokens * FADING + tokens
                 self._recent_seconds = self._recent_seconds * FADING + seconds
 
-    def _end_if_over(self, job: Job) -> None:
+    def _leave_out(self, job: Job) -> None:
+        """What a job has not begun. Waiting for its turns, only to find each too late, could take seconds."""
+        with self._changed:
+            if job.waiting:
+                job.waiting.clear()
+                self._turns.remove(job)
+            self._tell_if_over(job)
+
+    def _begin(self, job: Job) -> None:
+        job.running += 1
+        self._running += 1
+
+    def _end(self, job: Job) -> None:
+        with self._changed:
+            job.running -= 1
+            self._running -= 1
+            self._tell_if_over(job)
+            if self._turns:
+                self._changed.notify()
+
+    def _tell_if_over(self, job: Job) -> None:
         if not job.waiting and not job.running:
             job.done.set()
 

@@ -93,8 +93,6 @@ class Reranker:
         logits: list[float | None] = [None] * len(candidates)
 
         def judge(index: int) -> int:
-            if deadline is not None and time.monotonic() >= deadline:
-                return 0
             started = time.monotonic()
             sequence = self._tokens.pair(encoded_query, candidates[index])
             logits[index] = self._logit(sequence)
@@ -107,7 +105,7 @@ class Reranker:
         most = self._tokens.max_length * len(candidates)
         tokens, pairs = min(most, characters // CHARACTERS_PER_TOKEN), len(candidates)
         with self.engine.lanes.named(chosen).job(tokens, sequences=pairs, gone=gone) as job:
-            job.each(judge, range(pairs))
+            job.each(judge, range(pairs), until=deadline)
         return logits
 
     def fitting(self, query: str, candidates: Sequence[str], seconds: float) -> int:

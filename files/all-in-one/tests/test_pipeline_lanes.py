@@ -61,7 +61,7 @@ def test_every_sequence_runs_once() -> None:
     assert sorted(seen) == list(range(200))
 
 
-def test_no_more_sequences_than_threads_run_at_once() -> None:
+def test_no_more_sequences_than_threads_run_at_once_however_they_come() -> None:
     running, most, guard = [0], [0], threading.Lock()
 
     def work(_: int) -> int:
@@ -73,9 +73,47 @@ def test_no_more_sequences_than_threads_run_at_once() -> None:
             running[0] -= 1
         return 1
 
-    with Lanes(2).bulk.job(50) as job:
-        job.each(work, range(50))
+    lane = Lanes(2).query
+
+    def run(sequences: int, times: int) -> None:
+        for _ in range(times):
+            with lane.job(sequences) as job:
+                job.each(work, range(sequences))
+
+    jobs = [(50, 1), (1, 50), (1, 50), (1, 50)]
+    threads = [threading.Thread(target=run, args=arguments) for arguments in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
     assert most[0] == 2
+
+
+def test_single_sequences_take_turns_with_longer_jobs_in_the_order_in_which_they_came() -> None:
+    lane = Lanes(1).query
+    order: list[str] = []
+    arrived = threading.Semaphore(0)
+
+    def run(name: str, sequences: int) -> None:
+        def work(_: int) -> int:
+            order.append(name)
+            return 1
+
+        with lane.job(sequences) as job:
+            arrived.release()
+            job.each(work, range(sequences))
+
+    threads = [threading.Thread(target=run, args=arguments) for arguments in (("long", 3), ("a", 1), ("b", 1))]
+    with at_work(lane, 1) as go_on:
+        for count, thread in enumerate(threads, start=1):
+            thread.start()
+            assert arrived.acquire(timeout=10)
+            while len(lane._turns) < count:
+                time.sleep(0.001)
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+    assert order == ["long", "a", "b", "long", "long"]
 
 
 def test_a_query_runs_while_bulk_work_has_every_thread() -> None:
@@ -129,6 +167,34 @@ def test_jobs_of_a_lane_take_turns() -> None:
     for thread in threads:
         thread.join(30)
     assert "".join(order) in ("ababababab", "bababababa")
+
+
+def test_what_is_not_begun_in_time_is_left_out_without_waiting_for_its_turns() -> None:
+    lane = Lanes(1).query
+    begun: list[int] = []
+    with at_work(lane, 20) as go_on, lane.job(10) as late:
+        until = time.monotonic() + 0.2
+        late.each(lambda index: begun.append(index) or 1, range(10), until=until)
+        assert time.monotonic() >= until and begun == []
+        assert not go_on.is_set()
+        late.each(lambda index: begun.append(index) or 1, range(10), until=until)  # it is past
+    assert begun == []
+    with lane.job(2) as in_time:
+        in_time.each(lambda index: begun.append(index) or 1, range(2), until=time.monotonic() + 30)
+    assert begun == [0, 1]
+
+
+def test_what_is_begun_in_time_is_finished() -> None:
+    done: list[int] = []
+
+    def work(index: int) -> int:
+        time.sleep(0.2)
+        done.append(index)
+        return 1
+
+    with Lanes(1).query.job(3) as job:
+        job.each(work, range(3), until=time.monotonic() + 0.1)
+    assert done == [0]
 
 
 def test_the_first_error_is_raised_and_nothing_is_begun_after_it() -> None:
