@@ -54,7 +54,7 @@ def measure(box: Box, parts: list[str], rounds: int) -> dict[str, Any]:
     ticks = cpu_ticks()
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": machine() | {"allocator": " ".join(f"{name}={value}" for name, value in box.allocator().items())},
         "models": {name: _described(folder) for name, folder in (("emb", box.embedding), ("rerank", box.reranker))},
         "inputs": inputs.described(),
     }

@@ -57,13 +57,21 @@ class Box:
 
     def image(self) -> str:
         """ID of the image that the app runs from."""
-        container = self._compose("ps", "--quiet", "app")
-        return _output("docker", "inspect", "--format", "{{.Image}}", container)
+        return _output("docker", "inspect", "--format", "{{.Image}}", self._app())
 
     def allocator(self) -> dict[str, str]:
-        """The C library's settings that the app's image brings: what computes as the app does needs them too."""
-        variables = json.loads(_output("docker", "inspect", "--format", "{{json .Config.Env}}", self.image()))
+        """The app's settings of the C library: what computes as the app does needs them too."""
+        variables = json.loads(_output("docker", "inspect", "--format", "{{json .Config.Env}}", self._app()))
         return dict(pair.split("=", 1) for pair in variables if pair.startswith("GLIBC_TUNABLES="))
+
+    def _app(self) -> str:
+        """ID of the app's container."""
+        container = self._compose("ps", "--quiet", "app")
+        if not container:
+            raise RuntimeError(
+                f"{self.deployment}: no app runs, which is what is measured. Deploy it: playbooks/site.yml."
+            )
+        return container
 
     def _compose(self, *arguments: str) -> str:
         return _output("docker", "compose", "--project-directory", str(self.deployment), *arguments)

@@ -12,6 +12,7 @@ SMAPS = Path("/proc/self/smaps_rollup")
 STATUS = Path("/proc/self/status")
 CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Version 1, under the two names that distributions mount it by, then version 2.
 CPU_STAT = ("/sys/fs/cgroup/cpu/cpu.stat", "/sys/fs/cgroup/cpu,cpuacct/cpu.stat", "/sys/fs/cgroup/cpu.stat")
 PACKAGES = ("onnxruntime", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers", "fastembed")
@@ -88,8 +89,14 @@ def machine() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "kernel": platform.release(),
+        "large_pages": _large_pages(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
+
+
+def _large_pages() -> str:
+    """The kernel's choice: always, madvise (who asks for them) or never."""
+    return LARGE_PAGES.read_text(encoding="ascii").partition("[")[2].partition("]")[0] if LARGE_PAGES.is_file() else "?"
 
 
 def stolen(before: list[int], after: list[int]) -> float:

@@ -21,8 +21,8 @@ LongTexts = Literal["cut", "refuse", "windows"]
 INPUT_TYPES = ("query", "passage")
 # Texts with as many characters altogether are a query's work, a fraction of a second; more is bulk work.
 QUERY_CHARACTERS = 2_000
-# A run of fewer tokens ends sooner on one core: waking the threads of the others takes longer than what they save.
-WIDE_TOKENS = 64
+# A run of fewer tokens a thread ends sooner on one core: waking the others takes longer than what they save.
+WIDE_TOKENS_A_THREAD = 4
 ORDERED_AT_ONCE = 4096  # texts, so that memory stays bounded
 TOKENISED_AT_ONCE = 32  # texts a thread takes before another's turn
 # Before texts are tokenised: about as many characters make a token, in Korean and English together.
@@ -79,7 +79,8 @@ class Embedder:
         if folder.output is None and "sentence_embedding" in self.engine.outputs:
             self.engine.output = "sentence_embedding"
         self.release_id = folder.release_id
-        self.dim = int(self._embed(self._tokens.singles([""])[0]).shape[0])
+        # Not on one thread: whoever asks first shall not wait for what makes the others.
+        self.dim = int(self._embed(self._tokens.singles([""])[0], wide=True).shape[0])
         if folder.dimension not in (None, self.dim):
             raise ModelError(
                 f"{folder.file}: gives {self.dim} dimensions where its profile says {folder.dimension}. "
@@ -152,7 +153,7 @@ class Embedder:
         return "query" if sum(map(len, texts)) <= QUERY_CHARACTERS else "bulk"
 
     def _pieces(self, job: Job, texts: Sequence[str], prefix: str, long_texts: LongTexts, offset: int) -> list[_Piece]:
-        """Tokenised on the lane's threads; `offset` is the position of the first text among the caller's."""
+        """Tokenised, bulk work on the lane's threads; `offset` is the position of the first text among the caller's."""
         sequences: list[TokenSequence] = [TokenSequence([], [], False)] * len(texts)
 
         def tokenise(start: int) -> int:
@@ -160,7 +161,12 @@ class Embedder:
             sequences[start:end] = self._tokens.singles([prefix + text for text in texts[start:end]])
             return 0
 
-        job.each(tokenise, range(0, len(texts), TOKENISED_AT_ONCE))
+        starts = range(0, len(texts), TOKENISED_AT_ONCE)
+        if job.lane == "query":  # takes less than to wait for a turn
+            for start in starts:
+                tokenise(start)
+        else:
+            job.each(tokenise, starts)
         pieces: list[_Piece] = []
         for index, sequence in enumerate(sequences):
             if sequence.truncated and long_texts == "refuse":
@@ -173,7 +179,8 @@ class Embedder:
 
     def _encode_pieces(self, job: Job, pieces: list[_Piece], count: int) -> EncodedTexts:
         vectors = np.empty((len(pieces), self.dim), dtype=np.float32)
-        wide = job.alone and len(pieces) == 1 and len(pieces[0].sequence.ids) >= WIDE_TOKENS
+        least = WIDE_TOKENS_A_THREAD * self.engine.lanes.threads
+        wide = job.alone and len(pieces) == 1 and len(pieces[0].sequence.ids) >= least
 
         def embed(index: int) -> int:
             sequence = pieces[index].sequence

@@ -43,6 +43,7 @@ class Job:
         self.turn = turn  # tokens of one sequence, about
         self.gone = gone or (lambda: False)
         self.work: Callable[[int], int] = lambda _: 0
+        self.until = math.inf  # time.monotonic() seconds: what has not begun by then is left out
         self.waiting: deque[int] = deque()
         self.running = 0
         self.error: BaseException | None = None
@@ -50,9 +51,17 @@ class Job:
         self._lane = lane
 
     @property
+    def lane(self) -> LaneName:
+        return self._lane.name
+
+    @property
     def alone(self) -> bool:
         """True while nothing else is in its lane."""
         return self._lane.count == 1
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() >= self.until
 
     def resize(self, tokens: int) -> None:
         """Replace the estimate of the tokens that are left, now that they are counted."""
@@ -64,9 +73,9 @@ class Job:
         What is not begun at `until` (time.monotonic() seconds) is left out. The first error is raised once what was
         begun has ended; nothing is begun after it. AbandonedError once nobody waits for the result any more.
         """
-        self.work = work
-        if order and (until is None or time.monotonic() < until):
-            self._lane.run(self, order, until)
+        self.work, self.until = work, math.inf if until is None else until
+        if order and not self.late:
+            self._lane.run(self, order)
         if self.error:
             raise self.error
 
@@ -131,7 +140,7 @@ class Lane:
         with self._changed:
             job.tokens_left = tokens
 
-    def run(self, job: Job, order: Sequence[int], until: float | None) -> None:
+    def run(self, job: Job, order: Sequence[int]) -> None:
         """Run `job.work` for each of `order` that begins in time; `job.error` says what stopped it."""
         job.done.clear()
         with self._changed:
@@ -140,19 +149,29 @@ class Lane:
             if here:
                 self._begin(job)
             else:
-                job.waiting.extend(order)
-                self._turns.append(job)
-                waiting = sum(len(other.waiting) for other in self._turns)
-                for _ in range(min(self.threads - self._workers, waiting - self._idle)):
-                    self._workers += 1
-                    threading.Thread(target=self._work, name=f"{self.name}-lane", daemon=True).start()
-                self._changed.notify(len(order))
+                self._queue(job, order)
         if here:
             self._run_one(job, order[0])
-            self._end(job)
-        if not job.done.wait(None if until is None else max(0.0, until - time.monotonic())):
-            self._leave_out(job)
+        if not job.done.wait(min(job.until - time.monotonic(), threading.TIMEOUT_MAX)):
+            # Waiting for turns, only to find each too late, could take seconds.
+            with self._changed:
+                self._leave_out(job)
             job.done.wait()
+
+    def _queue(self, job: Job, order: Sequence[int]) -> None:
+        job.waiting.extend(order)
+        self._turns.append(job)
+        waiting = sum(len(other.waiting) for other in self._turns)
+        for _ in range(min(self.threads - self._workers, waiting - self._idle)):
+            try:
+                threading.Thread(target=self._work, name=f"{self.name}-lane", daemon=True).start()
+            except RuntimeError:  # the container has as many as it may have: those of this lane have to do
+                if self._workers:
+                    break
+                self._leave_out(job)
+                raise
+            self._workers += 1
+        self._changed.notify(len(order))
 
     def _admit(self, job: Job) -> None:
         """Take a job in, or refuse it and say when there will be room: when what is here has shrunk enough."""
@@ -189,9 +208,7 @@ class Lane:
             # Linux keeps a nice value for each thread, and a thread may always raise its own.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._priority)
         while taken := self._take():
-            job, index = taken
-            self._run_one(job, index)
-            self._end(job)
+            self._run_one(*taken)
 
     def _take(self) -> tuple[Job, int] | None:
         """The next sequence of the job whose turn it is; None when this thread is to end."""
@@ -199,10 +216,10 @@ class Lane:
             while True:
                 while self._turns and self._running < self.threads:
                     job = self._turns.popleft()
-                    if job.error or job.gone():
-                        job.waiting.clear()
+                    if job.gone():
                         job.error = job.error or AbandonedError()
-                    if not job.waiting:
+                    if job.error or job.late:
+                        job.waiting.clear()
                         self._tell_if_over(job)
                         continue
                     index = job.waiting.popleft()
@@ -218,16 +235,19 @@ class Lane:
                     return None
 
     def _run_one(self, job: Job, index: int) -> None:
-        if job.gone():
-            job.error = AbandonedError()
-            return
-        started = time.monotonic()
+        """Run a sequence that has begun."""
         try:
+            if job.gone():
+                raise AbandonedError
+            started = time.monotonic()
             tokens = job.work(index)
+            self._measure(job, tokens, time.monotonic() - started)
         except BaseException as error:
             job.error = job.error or error
-            return
-        seconds = time.monotonic() - started
+        finally:
+            self._end(job)
+
+    def _measure(self, job: Job, tokens: int, seconds: float) -> None:
         with self._changed:
             job.tokens_left -= min(tokens, job.tokens_left)
             if tokens:
@@ -235,12 +255,11 @@ class Lane:
                 self._recent_seconds = self._recent_seconds * FADING + seconds
 
     def _leave_out(self, job: Job) -> None:
-        """What a job has not begun. Waiting for its turns, only to find each too late, could take seconds."""
-        with self._changed:
-            if job.waiting:
-                job.waiting.clear()
-                self._turns.remove(job)
-            self._tell_if_over(job)
+        """What a job has not begun."""
+        if job.waiting:
+            job.waiting.clear()
+            self._turns.remove(job)
+        self._tell_if_over(job)
 
     def _begin(self, job: Job) -> None:
         job.running += 1

@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -39,6 +40,17 @@ def at_work(lane: Lane, sequences: int) -> Iterator[threading.Event]:
     assert not thread.is_alive()
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def has_waiting(lane: Lane, jobs: int) -> bool:
+    return len(lane._turns) == jobs
+
+
 def run_one(job: Job, tokens: int, seconds: float) -> None:
     """A sequence of so many tokens that takes as long: the lane's speed is known afterwards."""
 
@@ -62,7 +74,7 @@ def test_every_sequence_runs_once() -> None:
 
 
 def test_no_more_sequences_than_threads_run_at_once_however_they_come() -> None:
-    running, most, guard = [0], [0], threading.Lock()
+    running, most, ran, guard = [0], [0], [0], threading.Lock()
 
     def work(_: int) -> int:
         with guard:
@@ -71,6 +83,7 @@ def test_no_more_sequences_than_threads_run_at_once_however_they_come() -> None:
         time.sleep(0.002)
         with guard:
             running[0] -= 1
+            ran[0] += 1
         return 1
 
     lane = Lanes(2).query
@@ -81,18 +94,18 @@ def test_no_more_sequences_than_threads_run_at_once_however_they_come() -> None:
                 job.each(work, range(sequences))
 
     jobs = [(50, 1), (1, 50), (1, 50), (1, 50)]
-    threads = [threading.Thread(target=run, args=arguments) for arguments in jobs]
+    threads = [threading.Thread(target=run, args=arguments, daemon=True) for arguments in jobs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert most[0] == 2
+    assert not any(thread.is_alive() for thread in threads)
+    assert (most[0], ran[0]) == (2, 200)
 
 
 def test_single_sequences_take_turns_with_longer_jobs_in_the_order_in_which_they_came() -> None:
     lane = Lanes(1).query
     order: list[str] = []
-    arrived = threading.Semaphore(0)
 
     def run(name: str, sequences: int) -> None:
         def work(_: int) -> int:
@@ -100,16 +113,13 @@ def test_single_sequences_take_turns_with_longer_jobs_in_the_order_in_which_they
             return 1
 
         with lane.job(sequences) as job:
-            arrived.release()
             job.each(work, range(sequences))
 
     threads = [threading.Thread(target=run, args=arguments) for arguments in (("long", 3), ("a", 1), ("b", 1))]
     with at_work(lane, 1) as go_on:
         for count, thread in enumerate(threads, start=1):
             thread.start()
-            assert arrived.acquire(timeout=10)
-            while len(lane._turns) < count:
-                time.sleep(0.001)
+            wait_until(partial(has_waiting, lane, count))
         go_on.set()
         for thread in threads:
             thread.join(30)
@@ -172,29 +182,62 @@ def test_jobs_of_a_lane_take_turns() -> None:
 def test_what_is_not_begun_in_time_is_left_out_without_waiting_for_its_turns() -> None:
     lane = Lanes(1).query
     begun: list[int] = []
-    with at_work(lane, 20) as go_on, lane.job(10) as late:
+
+    def work(index: int) -> int:
+        begun.append(index)
+        return 1
+
+    with at_work(lane, 20), lane.job(10) as job:
         until = time.monotonic() + 0.2
-        late.each(lambda index: begun.append(index) or 1, range(10), until=until)
-        assert time.monotonic() >= until and begun == []
-        assert not go_on.is_set()
-        late.each(lambda index: begun.append(index) or 1, range(10), until=until)  # it is past
-    assert begun == []
-    with lane.job(2) as in_time:
-        in_time.each(lambda index: begun.append(index) or 1, range(2), until=time.monotonic() + 30)
+        job.each(work, range(10), until=until)
+        assert until <= time.monotonic() < until + 10
+        job.each(work, range(10), until=until)  # it is past
+        assert begun == []
+    with lane.job(2) as job:
+        job.each(work, range(2), until=time.monotonic() + 30)
     assert begun == [0, 1]
 
 
 def test_what_is_begun_in_time_is_finished() -> None:
     done: list[int] = []
+    until = time.monotonic() + 1
 
     def work(index: int) -> int:
-        time.sleep(0.2)
+        wait_until(lambda: time.monotonic() > until)
         done.append(index)
         return 1
 
     with Lanes(1).query.job(3) as job:
-        job.each(work, range(3), until=time.monotonic() + 0.1)
+        job.each(work, range(3), until=until)
     assert done == [0]
+
+
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_a_lane_goes_on_after_an_error(sequences: int) -> None:
+    lane = Lanes(1).query
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), lane.job(sequences) as job:
+            job.each(lambda index: 1 // (index - index), range(sequences))
+    with pytest.raises(TypeError), lane.job(sequences) as job:
+        job.each(lambda _: "not a number of tokens", range(sequences))  # type: ignore[arg-type, return-value]
+    with pytest.raises(AbandonedError), lane.job(sequences, gone=lambda: True) as job:
+        job.each(lambda _: 1, range(sequences))
+    with lane.job(2) as job:
+        job.each(lambda _: 1, range(2))
+    assert lane.state()["running"] == 0
+
+
+def test_a_lane_without_any_thread_says_so_and_works_again_once_it_may_have_one() -> None:
+    lane = Lanes(1).query
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError), lane.job(2) as job:
+        patch.setattr(threading.Thread, "start", refuse)
+        job.each(lambda _: 1, range(2))
+    with lane.job(2) as job:
+        job.each(lambda _: 1, range(2))
 
 
 def test_the_first_error_is_raised_and_nothing_is_begun_after_it() -> None:
