@@ -18,7 +18,6 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     texts = inputs.many(LATE)
     found: dict[str, Any] = {"lengths": describe([inputs.maker.tokens(text) for text in texts])}
     with Worker(Onebox, environment=box.allocator(), release=box.embedding) as worker:
-        worker.do(processes.ask, inputs.queries[:1])  # which all threads share: they have a session of their own
         found["loaded"] = worker.do(processes.resident)
         for start in range(0, LATE, STEP):
             worker.do(processes.embed_only, texts[start : start + STEP])

@@ -79,8 +79,9 @@ class Embedder:
         if folder.output is None and "sentence_embedding" in self.engine.outputs:
             self.engine.output = "sentence_embedding"
         self.release_id = folder.release_id
-        # Not on one thread: whoever asks first shall not wait for what makes the others.
-        self.dim = int(self._embed(self._tokens.singles([""])[0], wide=True).shape[0])
+        empty = self._tokens.singles([""])[0]
+        self.dim = int(self._embed(empty).shape[0])
+        self._embed(empty, wide=True)  # whoever asks first shall not wait for the session that all threads share
         if folder.dimension not in (None, self.dim):
             raise ModelError(
                 f"{folder.file}: gives {self.dim} dimensions where its profile says {folder.dimension}. "
@@ -180,7 +181,10 @@ class Embedder:
     def _encode_pieces(self, job: Job, pieces: list[_Piece], count: int) -> EncodedTexts:
         vectors = np.empty((len(pieces), self.dim), dtype=np.float32)
         least = WIDE_TOKENS_A_THREAD * self.engine.lanes.threads
-        wide = job.alone and len(pieces) == 1 and len(pieces[0].sequence.ids) >= least
+        # Not bulk work: the threads of that session have the priority of queries.
+        alone = job.lane == "query" and job.alone and len(pieces) == 1
+        wide = alone and len(pieces[0].sequence.ids) >= least
+        job.cores = self.engine.lanes.threads if wide else 1
 
         def embed(index: int) -> int:
             sequence = pieces[index].sequence

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pipeline import cgroup
 
-# Resident bytes by the bytes of the files, rounded up. Measured: 115 MB for a tokenizer.json of 17 MB, 135 MB beside it
-# for the 118 MB of e5-small in INT8 at work, and 200 MB for a float model of 470 MB, most of which stayed in its file.
+# Resident bytes by the bytes of the files, rounded up. Measured: 115 MB for a tokenizer.json of 17 MB, 160 MB beside it
+# for the 118 MB of e5-small in INT8 at work, 24 of them for the session that all threads share, and 200 MB without that
+# one for a float model of 470 MB, most of which stayed in its file.
 TOKENIZER = 8.0
 WEIGHTS = 1.25
 WORK = 32 << 20  # for activations

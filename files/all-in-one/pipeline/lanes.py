@@ -44,6 +44,7 @@ class Job:
         self.gone = gone or (lambda: False)
         self.work: Callable[[int], int] = lambda _: 0
         self.until = math.inf  # time.monotonic() seconds: what has not begun by then is left out
+        self.cores = 1  # that a sequence has to itself
         self.waiting: deque[int] = deque()
         self.running = 0
         self.error: BaseException | None = None
@@ -130,7 +131,7 @@ class Lane:
             speed, tokens = self._speed(), self._tokens()
             return {
                 "jobs": len(self._jobs),
-                "running": sum(job.running for job in self._jobs),
+                "running": self._running,
                 "tokens": tokens,
                 "tokens_per_second": round(speed) if speed else None,
                 "seconds": round(self._seconds(tokens), 2),
@@ -241,13 +242,14 @@ class Lane:
                 raise AbandonedError
             started = time.monotonic()
             tokens = job.work(index)
-            self._measure(job, tokens, time.monotonic() - started)
+            self._measure(job, tokens, (time.monotonic() - started) * job.cores)
         except BaseException as error:
             job.error = job.error or error
         finally:
             self._end(job)
 
     def _measure(self, job: Job, tokens: int, seconds: float) -> None:
+        """Count tokens that took so many seconds of a core."""
         with self._changed:
             job.tokens_left -= min(tokens, job.tokens_left)
             if tokens:

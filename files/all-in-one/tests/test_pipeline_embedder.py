@@ -1,7 +1,10 @@
 """Texts to vectors, with real graphs."""
 
 import random
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,6 +157,52 @@ def test_either_lane_and_a_run_on_all_cores_give_the_same_bits(tmp_path: Path) -
     by_lane = [embedder.encode_with_info(texts, lane=lane).vectors for lane in ("query", "bulk")]
     assert (by_lane[0] == by_lane[1]).all()
     assert (embedder.encode_with_info(texts[:1], lane="query").vectors[0] == by_lane[0][0]).all()
+
+
+def test_only_a_question_that_is_alone_is_shared_among_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"), threads=2)
+    run, shared = embedder.engine.run, []
+
+    def spy(ids: Sequence[int], *rest: Any, wide: bool = False) -> Any:
+        shared.append(wide)
+        return run(ids, *rest, wide=wide)
+
+    monkeypatch.setattr(embedder.engine, "run", spy)
+    embedder.encode(["반품 정책은 어떻게 되나요?"])
+    embedder.encode(["a"])  # three tokens: too few to share
+    embedder.encode(["반품 정책은 어떻게 되나요?", "and another one"])
+    embedder.encode(["a long text, " * 400])  # bulk work
+    with embedder.engine.lanes.query.job(1):
+        embedder.encode(["반품 정책은 어떻게 되나요?"])
+    assert shared == [True, False, False, False, False, False]
+
+
+def test_a_question_is_tokenised_without_waiting_for_a_turn(tmp_path: Path) -> None:
+    embedder = Embedder(write_model(tmp_path / "m"), threads=1)
+    lane = embedder.engine.lanes.query
+    go_on, refused = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(TooLongError):
+            embedder.encode_with_info(["a " * 900], long_texts="refuse", lane="query")
+        refused.set()
+
+    def hold() -> None:
+        def work(_: int) -> int:
+            assert go_on.wait(30)
+            return 1
+
+        with lane.job(1) as job:
+            job.each(work, [0])
+
+    threads = [threading.Thread(target=target) for target in (hold, ask)]
+    for thread in threads:
+        thread.start()
+    told = refused.wait(20)
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert told
 
 
 def test_much_text_is_bulk_work_and_little_a_querys(tmp_path: Path) -> None:

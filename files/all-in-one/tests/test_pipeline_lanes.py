@@ -172,8 +172,7 @@ def test_jobs_of_a_lane_take_turns() -> None:
         threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
         for thread in threads:
             thread.start()
-        while len(bulk._turns) < 2:
-            time.sleep(0.01)
+        wait_until(partial(has_waiting, bulk, 2))
     for thread in threads:
         thread.join(30)
     assert "".join(order) in ("ababababab", "bababababa")
@@ -225,6 +224,38 @@ def test_a_lane_goes_on_after_an_error(sequences: int) -> None:
     with lane.job(2) as job:
         job.each(lambda _: 1, range(2))
     assert lane.state()["running"] == 0
+
+
+def test_a_lane_that_may_have_no_further_thread_does_with_those_it_has() -> None:
+    lane, ran = Lanes(2).query, [0]
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def first_only(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    def work(_: int) -> int:
+        ran[0] += 1
+        return 1
+
+    with pytest.MonkeyPatch.context() as patch, lane.job(4) as job:
+        patch.setattr(threading.Thread, "start", first_only)
+        job.each(work, range(4))
+    assert ran == [4]
+
+
+def test_a_sequence_that_has_all_cores_counts_for_all_of_them() -> None:
+    one, all_of_them = Lanes(2).query, Lanes(2).query
+    with one.job(100) as job:
+        run_one(job, 100, 0.1)
+    with all_of_them.job(100) as job:
+        job.cores = 2
+        run_one(job, 100, 0.1)
+    speeds = [lane.state()["tokens_per_second"] for lane in (one, all_of_them)]
+    assert speeds[0] / speeds[1] == pytest.approx(2, rel=0.5)
 
 
 def test_a_lane_without_any_thread_says_so_and_works_again_once_it_may_have_one() -> None:
