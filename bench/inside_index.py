@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
@@ -26,6 +26,7 @@ from app.retrieval import Request
 from app.services import Services, make
 from app.settings import Settings
 from bench.figures import latency
+from bench.system import timed
 from pipeline.embedder import Embedder, Vectors
 from store import generations, recall, switching
 from store import search as stored
@@ -124,7 +125,7 @@ def _build(database: Database, indexes: Sequence[str]) -> dict[str, Any]:
     """How long the indexes take, and whether they were built in the memory that Postgres gives them."""
     notices: list[str | None] = []
     database.add_notice_handler(lambda notice: notices.append(notice.message_primary))
-    seconds = _timed(lambda: [database.execute(index) for index in indexes])
+    seconds = round(timed(lambda: [database.execute(index) for index in indexes]), 1)
     row = database.execute("SHOW maintenance_work_mem").fetchone()
     assert row is not None
     return {
@@ -258,12 +259,6 @@ def _services(where: str) -> Iterator[Services]:
         yield services
     finally:
         services.close()
-
-
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return round(time.perf_counter() - start, 1)
 
 
 if __name__ == "__main__":

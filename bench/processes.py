@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
-from bench.system import cpu_seconds, memory, peak_mb
+from bench.system import cpu_seconds, memory, peak_mb, timed
 
 _method: Any = None  # of this process
 
@@ -88,7 +89,7 @@ def one_by_one(method: Any, texts: Sequence[str]) -> Any:
 
 def ask(method: Any, queries: Sequence[str]) -> list[float]:
     """Seconds that each short query took."""
-    return [_timed(method, query) for query in queries]
+    return [timed(partial(method.query, query)) for query in queries]
 
 
 def ask_beside_bulk(
@@ -110,7 +111,7 @@ def ask_beside_bulk(
         deadline = time.monotonic() + most_seconds
         seconds = []
         for query in queries:
-            seconds.append(_timed(method, query))
+            seconds.append(timed(partial(method.query, query)))
             if time.monotonic() > deadline:
                 break
             # Queries come when people ask, not as soon as the last is answered.
@@ -134,9 +135,3 @@ def resident(_: Any) -> dict[str, float]:
 
 def peak(_: Any) -> float:
     return peak_mb()
-
-
-def _timed(method: Any, query: str) -> float:
-    start = time.perf_counter()
-    method.query(query)
-    return time.perf_counter() - start

@@ -1,6 +1,6 @@
 """Results as a table of figures, a table of ratios with what was aimed at, and a plot."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _figures(results: Results) -> Iterator[list[str]]:
     if "rerank" in results:
         yield _rerank_table(results["rerank"])
     if "memory" in results:
-        yield _memory_lines(results["memory"])
+        yield _memory_table(results["memory"])
     if "quota" in results:
         quota = results["quota"]
         yield [
@@ -145,90 +145,86 @@ def _figures(results: Results) -> Iterator[list[str]]:
         yield _index_table(results["index"])
 
 
+def _table(head: str, rows: Iterable[str]) -> list[str]:
+    return [head, "|" + "---|" * (head.count("|") - 1), *rows]
+
+
 def _method_table(measured: Results) -> list[str]:
-    lines = [
+    head = (
         "| | texts/s | of them, slowest and fastest round | one short query p50 | p95 | beside bulk p95 "
-        "| CPU s per 1,000 | peak MB | cosine to float, mean and least |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, found in measured["methods"].items():
-        batch = f" ({found['batch_size']})" if found["batch_size"] else ""
-        lines.append(
-            f"| {name}{batch} | {found['texts_per_s']:.1f} | {found['slowest']:.1f} to {found['fastest']:.1f} "
-            f"| {found['idle']['p50_ms']:.1f} ms | {found['idle']['p95_ms']:.1f} ms "
-            f"| {found['beside_bulk']['p95_ms']:.0f} ms | {found['cpu_s_per_1000']:.1f} | {found['peak_mb']:.0f} "
-            f"| {found['cosine']['mean']:.4f}, {found['cosine']['min']:.4f} |"
-        )
-    return lines
+        "| CPU s per 1,000 | peak MB | cosine to float, mean and least |"
+    )
+    rows = (
+        f"| {_named(name, found['batch_size'])} | {found['texts_per_s']:.1f} "
+        f"| {found['slowest']:.1f} to {found['fastest']:.1f} "
+        f"| {found['idle']['p50_ms']:.1f} ms | {found['idle']['p95_ms']:.1f} ms "
+        f"| {found['beside_bulk']['p95_ms']:.0f} ms | {found['cpu_s_per_1000']:.1f} | {found['peak_mb']:.0f} "
+        f"| {found['cosine']['mean']:.4f}, {found['cosine']['min']:.4f} |"
+        for name, found in measured["methods"].items()
+    )
+    return _table(head, rows)
+
+
+def _named(method: str, batch_size: int | None) -> str:
+    return f"{method} ({batch_size})" if batch_size else method
 
 
 def _products_table(measured: Results) -> list[str]:
-    lines = [
+    head = (
         f"| {measured['tokens']} tokens, the quantised products and nothing else | a few of them again and again "
-        f"| all of them, {measured['weights_mb']:.0f} MB of weights | memory is read at |",
-        "|---|---|---|---|",
-    ]
-    for threads, found in measured["threads"].items():
-        lines.append(
-            f"| threads: {threads} | {found['few_ms']:.1f} ms | {found['all_ms']:.1f} ms "
-            f"| {found['read_gb_per_s']:.1f} GB/s |"
-        )
-    return lines
+        f"| all of them, {measured['weights_mb']:.0f} MB of weights | memory is read at |"
+    )
+    rows = (
+        f"| threads: {threads} | {found['few_ms']:.1f} ms | {found['all_ms']:.1f} ms "
+        f"| {found['read_gb_per_s']:.1f} GB/s |"
+        for threads, found in measured["threads"].items()
+    )
+    return _table(head, rows)
 
 
 def _rerank_table(measured: Results) -> list[str]:
-    lines = [
-        f"| rerank {measured['candidates']} candidates | p50 | p95 | CPU | peak MB | score difference to float |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, found in measured["methods"].items():
-        lines.append(
-            f"| {name} | {found['p50_ms']:.0f} ms | {found['p95_ms']:.0f} ms | {found['cpu_ms']:.0f} ms "
-            f"| {found['peak_mb']:.0f} | {found['largest_score_difference']:.4f} |"
-        )
-    return lines
+    head = f"| rerank {measured['candidates']} candidates | p50 | p95 | CPU | peak MB | score difference to float |"
+    rows = (
+        f"| {name} | {found['p50_ms']:.0f} ms | {found['p95_ms']:.0f} ms | {found['cpu_ms']:.0f} ms "
+        f"| {found['peak_mb']:.0f} | {found['largest_score_difference']:.4f} |"
+        for name, found in measured["methods"].items()
+    )
+    return _table(head, rows)
 
 
-def _memory_lines(measured: Results) -> list[str]:
-    lines = [
-        "| memory of the engine, MB | resident | of it anonymous | of it mapped files | its share |",
-        "|---|---|---|---|---|",
-    ]
-    for name in ("loaded", "after_1000", "after_20000"):
-        found = measured[name]
-        lines.append(
-            f"| {name.replace('_', ' ')} | {found['rss_mb']:.0f} | {found['anonymous_mb']:.0f} "
-            f"| {found['file_mb']:.0f} | {found['pss_mb']:.0f} |"
-        )
-    return lines
+def _memory_table(measured: Results) -> list[str]:
+    head = "| memory of the engine, MB | resident | of it anonymous | of it mapped files | its share |"
+    found = {name: measured[name] for name in ("loaded", "after_1000", "after_20000")}
+    rows = (
+        f"| {name.replace('_', ' ')} | {mb['rss_mb']:.0f} | {mb['anonymous_mb']:.0f} "
+        f"| {mb['file_mb']:.0f} | {mb['pss_mb']:.0f} |"
+        for name, mb in found.items()
+    )
+    return _table(head, rows)
 
 
 def _box_table(measured: Results) -> list[str]:
-    lines = [
-        "| over HTTP | embedding p50 | p95 | search without reranking p50 | p95 | meanwhile |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = "| over HTTP | embedding p50 | p95 | search without reranking p50 | p95 | meanwhile |"
+    rows = []
     for name in ("idle", "beside_bulk", "beside_ingestion"):
         found = measured[name]
         times = [found[kind][side] for kind in ("embedding", "search") for side in ("p50_ms", "p95_ms")]
         told = " | ".join(f"{ms:.1f} ms" for ms in times)
-        lines.append(f"| {name.replace('_', ' ')} | {told} | {found.get('work', '')} |")
-    return lines
+        rows.append(f"| {name.replace('_', ' ')} | {told} | {found.get('work', '')} |")
+    return _table(head, rows)
 
 
 def _stages_table(search: Results) -> list[str]:
-    lines = ["| stage of one search, reranked | median |", "|---|---|"]
-    lines += [f"| {name} | {ms:.1f} ms |" for name, ms in search["stages_ms"].items()]
-    return [*lines, f"| what the client waits | {search['p50_ms']:.1f} ms |"]
+    rows = [f"| {name} | {ms:.1f} ms |" for name, ms in search["stages_ms"].items()]
+    waits = f"| what the client waits | {search['p50_ms']:.1f} ms |"
+    return _table("| stage of one search, reranked | median |", [*rows, waits])
 
 
 def _index_table(measured: Results) -> list[str]:
     fits = "within" if measured["index_built_in_memory"] else "which did not fit into"
     seconds = measured["embed_seconds"]
     embedding = "by an earlier run" if seconds is None else f"{seconds:.0f} s"
-    lines = [
-        f"| {measured['chunks']} chunks | |",
-        "|---|---|",
+    rows = [
         f"| embedding them, analysing their words | {embedding}, {measured['analyse_seconds']:.0f} s |",
         f"| building the indexes of the vectors | {measured['index_build_seconds']:.0f} s, {fits} the "
         f"{measured['index_build_memory']} that Postgres gives it |",
@@ -240,15 +236,14 @@ def _index_table(measured: Results) -> list[str]:
         f"| as many others after them | {measured['search']['p50_ms']:.1f} ms, {measured['search']['p95_ms']:.1f} ms |",
     ]
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in measured["stages_p95_ms"].items() if name != "total")
-    return [*lines, f"| its stages, p95 in ms | {stages} |"]
+    return _table(f"| {measured['chunks']} chunks | |", [*rows, f"| its stages, p95 in ms | {stages} |"])
 
 
 def _targets(results: Results) -> list[str]:
     targets = [target for part, of_part in TARGETS.items() if part in results for target in of_part]
     if not targets:
         return []
-    lines = ["| onebox | found | aimed at | reached |", "|---|---|---|---|"]
-    return lines + [target.line(results) for target in targets]
+    return _table("| onebox | found | aimed at | reached |", [target.line(results) for target in targets])
 
 
 def plot(results: Results, file: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 import platform
 import resource
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +27,13 @@ class Throttling:
     seconds: float
     periods: int
     throttled: int
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that it took."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def cpu_seconds() -> float:

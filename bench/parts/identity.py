@@ -18,7 +18,8 @@ SAME = 24
 
 def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     """The largest difference of each way from a text embedded alone on all threads; 0.0 is bit for bit the same."""
-    with Worker(Onebox, release=box.embedding) as every, Worker(Onebox, release=box.embedding, threads=1) as one:
+    own: dict[str, Any] = {"environment": box.allocator(), "release": box.embedding}
+    with Worker(Onebox, **own) as every, Worker(Onebox, **own, threads=1) as one:
         alone = every.do(processes.one_by_one, inputs.mixed)
         shuffled = list(range(len(inputs.mixed)))
         random.Random(4).shuffle(shuffled)

@@ -56,14 +56,15 @@ def _entries(box: Box) -> dict[str, Entry]:
         "prefixes": prefixes,
     }
     default = embedders.FastEmbed.DEFAULT_BATCH
+    own, allocator = {"release": box.embedding}, box.allocator()
     return {
         "original": Entry(embedders.Original, {"graph": original / graphs.INT8, **plain}, embedders.DEFAULT_BATCH),
         REFERENCE: Entry(embedders.Original, {"graph": original / graphs.FLOAT, **plain}, embedders.DEFAULT_BATCH),
         "sentence-transformers": Entry(embedders.SentenceTransformers, torch),
         "fastembed, default batch": Entry(embedders.FastEmbed, fast, default),
         "fastembed, best batch": Entry(embedders.FastEmbed, fast),
-        "onebox": Entry(embedders.Onebox, {"release": box.embedding}, None, box.allocator()),
-        "onebox, one thread": Entry(embedders.Onebox, {"release": box.embedding, "threads": 1}, None, box.allocator()),
+        "onebox": Entry(embedders.Onebox, own, None, allocator),
+        "onebox, one thread": Entry(embedders.Onebox, own | {"threads": 1}, None, allocator),
     }
 
 

@@ -12,6 +12,7 @@ from bench.client import Client
 from bench.figures import latency
 from bench.inputs import LONG_TOKENS, Inputs
 from bench.load import BulkEmbedding, Ingestion
+from bench.system import timed
 from modelbuild.progress import say
 
 PROBES = 120
@@ -59,8 +60,8 @@ def _probe(client: Client, asked: Iterator[str], situation: str) -> dict[str, An
     embeds, searches = [], []
     deadline = time.monotonic() + LONGEST
     for _ in range(PROBES // 2):
-        embeds.append(_timed(lambda: client.embed([next(asked)], "query")))
-        searches.append(_timed(lambda: client.search(next(asked), rerank=False)))
+        embeds.append(_after_a_pause(lambda: client.embed([next(asked)], "query")))
+        searches.append(_after_a_pause(lambda: client.search(next(asked), rerank=False)))
         if time.monotonic() > deadline:
             break
     found: dict[str, Any] = {
@@ -73,11 +74,9 @@ def _probe(client: Client, asked: Iterator[str], situation: str) -> dict[str, An
     return found
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def _after_a_pause(call: Callable[[], Any]) -> float:
     time.sleep(PAUSE)
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    return timed(call)
 
 
 def _stages(client: Client, asked: Iterator[str]) -> dict[str, Any]:

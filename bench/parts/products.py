@@ -4,7 +4,6 @@ All of them once, one after the other, as a query needs them: the cache of a sha
 weights until the next query. And a few of each shape again and again, whose weights stay in the cache.
 """
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from bench.box import Box, manifest
 from bench.inputs import Inputs
 from bench.processes import Worker
+from bench.system import timed
 from modelbuild.progress import say
 
 TOKENS = 10
@@ -38,10 +38,10 @@ def measure(box: Box, inputs: Inputs, rounds: int) -> dict[str, Any]:
     shapes = [tuple(array.shape) for array in weights]
     found: dict[str, Any] = {}
     with Worker(Products, environment=box.allocator(), folder=folder, shapes=shapes) as worker:
-        for threads in worker.do(thread_counts):
+        for threads in thread_counts():
             turns = [worker.do(time_products, threads) for _ in range(rounds)]
             found[str(threads)] = {name: round(median(turn[name] for turn in turns), 2) for name in turns[0]}
-    told = ", ".join(f"{all_['all_ms']} ms with {threads}" for threads, all_ in found.items())
+    told = ", ".join(f"{took['all_ms']} ms with {threads}" for threads, took in found.items())
     say("products", f"of {TOKENS} tokens, by threads: {told}")
     return {"tokens": TOKENS, "weights_mb": round(sum(array.nbytes for array in weights) / 1e6, 1), "threads": found}
 
@@ -107,10 +107,10 @@ class Products:
             session = self._sessions[name, threads] = open_session(self.folder / f"{name}.onnx", threads)
         random = np.random.default_rng(5)
         feed = {entry.name: random.standard_normal(entry.shape, dtype=np.float32) for entry in session.get_inputs()}
-        return median([_timed(lambda: session.run(None, feed)) for _ in range(WARM_UP + RUNS)][WARM_UP:])
+        return median([timed(lambda: session.run(None, feed)) for _ in range(WARM_UP + RUNS)][WARM_UP:])
 
 
-def thread_counts(_: Products) -> list[int]:
+def thread_counts() -> list[int]:
     from pipeline.threads import available_threads  # noqa: PLC0415
 
     return sorted({1, available_threads()})
@@ -134,14 +134,8 @@ def read_speed(threads: int) -> float:
     """Gigabytes a second that so many cores read together, of more than a cache holds."""
     arrays = [np.ones(READ // 8 // threads) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        return READ / median(_timed(lambda: list(pool.map(np.sum, arrays))) for _ in range(WARM_UP)) / 1e9
+        return READ / median(timed(lambda: list(pool.map(np.sum, arrays))) for _ in range(WARM_UP)) / 1e9
 
 
 def _named(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def _timed(work: Any) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -30,7 +30,7 @@ COPY text /srv/onebox/text
 RUN mkdir /srv/onebox/pipeline /models \
     && PYTHONPATH=/srv/onebox /opt/venv/bin/python -m compileall -q /srv/onebox
 # Large pages under what is allocated: a query reads all weights of a model, and looking up a page of 4 KB for every 64
-# cache lines takes an eighth of a short one's time.
+# cache lines takes up to an eighth of a short one's time.
 ENV GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/srv/onebox PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /srv/onebox

@@ -33,6 +33,6 @@ def test_a_release_s_own_weights_are_multiplied(release: Path, tmp_path: Path) -
     assert [array.shape for array in weights] == [(64, 32), (32, 64)]
     products.write_products(weights, tmp_path)
     measured = products.Products(tmp_path, [tuple(array.shape) for array in weights])
-    for threads in products.thread_counts(measured):
+    for threads in products.thread_counts():
         found = products.time_products(measured, threads)
         assert found["all_ms"] > 0 and found["read_gb_per_s"] > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from busy import at_work
 from tiny_graphs import ALL_INPUTS, write_model
 
 from pipeline.embedder import Embedder
@@ -179,30 +180,18 @@ def test_only_a_question_that_is_alone_is_shared_among_cores(tmp_path: Path, mon
 
 def test_a_question_is_tokenised_without_waiting_for_a_turn(tmp_path: Path) -> None:
     embedder = Embedder(write_model(tmp_path / "m"), threads=1)
-    lane = embedder.engine.lanes.query
-    go_on, refused = threading.Event(), threading.Event()
+    told = threading.Event()
 
     def ask() -> None:
         with pytest.raises(TooLongError):
             embedder.encode_with_info(["a " * 900], long_texts="refuse", lane="query")
-        refused.set()
+        told.set()
 
-    def hold() -> None:
-        def work(_: int) -> int:
-            assert go_on.wait(30)
-            return 1
-
-        with lane.job(1) as job:
-            job.each(work, [0])
-
-    threads = [threading.Thread(target=target) for target in (hold, ask)]
-    for thread in threads:
+    thread = threading.Thread(target=ask)
+    with at_work(embedder.engine.lanes.query, 1):
         thread.start()
-    told = refused.wait(20)
-    go_on.set()
-    for thread in threads:
-        thread.join(30)
-    assert told
+        assert told.wait(20)
+    thread.join(30)
 
 
 def test_much_text_is_bulk_work_and_little_a_querys(tmp_path: Path) -> None:

@@ -3,48 +3,16 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
+from busy import at_work
+from waiting import eventually
 
 from pipeline import lanes
 from pipeline.errors import AbandonedError, OverloadedError
 from pipeline.lanes import LOWEST_PRIORITY, Job, Lane, Lanes, Limits
-
-
-@contextmanager
-def at_work(lane: Lane, sequences: int) -> Iterator[threading.Event]:
-    """A job that keeps every thread of the lane until the event is set."""
-    go_on, begun = threading.Event(), threading.Semaphore(0)
-
-    def work(_: int) -> int:
-        begun.release()
-        assert go_on.wait(30)
-        return 1
-
-    def run() -> None:
-        with lane.job(sequences) as job:
-            job.each(work, range(sequences))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    for _ in range(lane.threads):
-        assert begun.acquire(timeout=10)
-    try:
-        yield go_on
-    finally:
-        go_on.set()
-        thread.join(30)
-    assert not thread.is_alive()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.001)
 
 
 def has_waiting(lane: Lane, jobs: int) -> bool:
@@ -119,7 +87,7 @@ def test_single_sequences_take_turns_with_longer_jobs_in_the_order_in_which_they
     with at_work(lane, 1) as go_on:
         for count, thread in enumerate(threads, start=1):
             thread.start()
-            wait_until(partial(has_waiting, lane, count))
+            eventually(partial(has_waiting, lane, count), 20)
         go_on.set()
         for thread in threads:
             thread.join(30)
@@ -172,7 +140,7 @@ def test_jobs_of_a_lane_take_turns() -> None:
         threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
         for thread in threads:
             thread.start()
-        wait_until(partial(has_waiting, bulk, 2))
+        eventually(partial(has_waiting, bulk, 2), 20)
     for thread in threads:
         thread.join(30)
     assert "".join(order) in ("ababababab", "bababababa")
@@ -202,7 +170,7 @@ def test_what_is_begun_in_time_is_finished() -> None:
     until = time.monotonic() + 1
 
     def work(index: int) -> int:
-        wait_until(lambda: time.monotonic() > until)
+        eventually(lambda: time.monotonic() > until, 20)
         done.append(index)
         return 1
 
